@@ -17,7 +17,7 @@ public interface IIoHandler
 /// <summary>
 /// Which accesses a region accepts from the guest (<see cref="ValidMin"/>..<see cref="ValidMax"/> bytes) and which its handler
 /// implements (<see cref="ImplMin"/>..<see cref="ImplMax"/>): the bus splits or widens accesses between the two.
-/// Accesses outside the valid range read as all ones and are not written.
+/// Accesses outside the valid range read as zero and are not written.
 /// </summary>
 public readonly record struct IoConstraints(byte ValidMin, byte ValidMax, byte ImplMin, byte ImplMax, bool Unaligned = false)
 {
