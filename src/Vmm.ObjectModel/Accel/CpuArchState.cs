@@ -1,0 +1,101 @@
+namespace Vmm.ObjectModel.Accel;
+
+/// <summary>A segment register with its hidden part (Intel SDM vol. 3, 3.4.3).</summary>
+public record struct SegmentState(ushort Selector, ulong Base, uint Limit, byte Type, bool Present, byte Dpl, bool Db, bool S, bool L, bool G)
+{
+    /// <summary>Flags as QEMU shows them: descriptor bits 8..23 in place (type, S, DPL, P, AVL, L, D/B, G).</summary>
+    public readonly uint Flags =>
+        ((uint)Type << 8) | (S ? 1u << 12 : 0) | ((uint)Dpl << 13) | (Present ? 1u << 15 : 0) | (L ? 1u << 21 : 0) | (Db ? 1u << 22 : 0) | (G ? 1u << 23 : 0);
+}
+
+/// <summary>
+/// Architectural register state of one x86 vCPU, as monitors, dumps and boot code see it. General registers are indexed
+/// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8..R15.
+/// </summary>
+public sealed class CpuArchState
+{
+    /// <summary>General registers in encoding order (RAX=0, RCX=1, RDX=2, RBX=3, RSP=4, RBP=5, RSI=6, RDI=7, R8..R15).</summary>
+    public ulong[] Gpr { get; } = new ulong[16];
+
+    /// <summary>Instruction pointer.</summary>
+    public ulong Rip { get; set; }
+
+    /// <summary>RFLAGS.</summary>
+    public ulong Rflags { get; set; } = 2;
+
+    /// <summary>ES, CS, SS, DS, FS, GS in encoding order (ES=0, CS=1, SS=2, DS=3, FS=4, GS=5).</summary>
+    public SegmentState[] Segments { get; } = new SegmentState[6];
+
+    /// <summary>Local descriptor table register.</summary>
+    public SegmentState Ldt { get; set; }
+
+    /// <summary>Task register.</summary>
+    public SegmentState Tr { get; set; }
+
+    /// <summary>GDT base and limit.</summary>
+    public (ulong Base, ushort Limit) Gdt { get; set; }
+
+    /// <summary>IDT base and limit.</summary>
+    public (ulong Base, ushort Limit) Idt { get; set; }
+
+    /// <summary>Control registers CR0, CR2, CR3, CR4, CR8.</summary>
+    public ulong Cr0 { get; set; }
+
+    /// <inheritdoc cref="Cr0"/>
+    public ulong Cr2 { get; set; }
+
+    /// <inheritdoc cref="Cr0"/>
+    public ulong Cr3 { get; set; }
+
+    /// <inheritdoc cref="Cr0"/>
+    public ulong Cr4 { get; set; }
+
+    /// <inheritdoc cref="Cr0"/>
+    public ulong Cr8 { get; set; }
+
+    /// <summary>IA32_EFER.</summary>
+    public ulong Efer { get; set; }
+
+    /// <summary>IA32_APIC_BASE.</summary>
+    public ulong ApicBase { get; set; }
+
+    /// <summary>DR0..DR3, DR6, DR7 at indices 0..3, 6, 7.</summary>
+    public ulong[] Dr { get; } = new ulong[8];
+
+    /// <summary>x87 control, status, tag words and the eight 80-bit registers (16 bytes each), MXCSR and 16 XMM registers (16 bytes each).</summary>
+    public FpuArchState Fpu { get; } = new();
+
+    /// <summary>True in long mode with a 64-bit code segment.</summary>
+    public bool Is64BitCode => (Efer & 0x400) != 0 && Segments[1].L;
+}
+
+/// <summary>x87 and SSE state.</summary>
+public sealed class FpuArchState
+{
+    /// <summary>x87 control word.</summary>
+    public ushort Fcw { get; set; } = 0x37f;
+
+    /// <summary>x87 status word.</summary>
+    public ushort Fsw { get; set; }
+
+    /// <summary>Abridged tag word (FXSAVE form).</summary>
+    public byte Ftw { get; set; }
+
+    /// <summary>Last opcode.</summary>
+    public ushort LastOpcode { get; set; }
+
+    /// <summary>Last instruction pointer.</summary>
+    public ulong LastIp { get; set; }
+
+    /// <summary>Last data pointer.</summary>
+    public ulong LastDp { get; set; }
+
+    /// <summary>ST0..ST7, 16 bytes each.</summary>
+    public byte[] St { get; } = new byte[128];
+
+    /// <summary>XMM0..XMM15, 16 bytes each.</summary>
+    public byte[] Xmm { get; } = new byte[256];
+
+    /// <summary>MXCSR.</summary>
+    public uint Mxcsr { get; set; } = 0x1f80;
+}

@@ -1,0 +1,61 @@
+using Vmm.ObjectModel.Qom;
+
+namespace Vmm.ObjectModel.Devices;
+
+/// <summary>
+/// A device. Life: created with default properties, properties set (globals, then the user's), <see cref="Realize"/>,
+/// any number of <see cref="Reset"/>, <see cref="Unrealize"/>. Home: main loop under the machine lock; register handlers run on
+/// vCPU threads under the same lock.
+/// </summary>
+[QomType("device", Parent = "object")]
+public abstract partial class Device : QomObject
+{
+    /// <summary>The id given by the user; null for none.</summary>
+    public string? Id { get; set; }
+
+    /// <summary>The bus it sits on; null for bus-less devices.</summary>
+    public Bus? ParentBus { get; internal set; }
+
+    /// <summary>True between realize and unrealize.</summary>
+    public bool IsRealized { get; internal set; }
+
+    /// <summary>Added after the machine was built.</summary>
+    public bool IsHotplugged { get; internal set; }
+
+    /// <summary>Asked to leave, and the guest has not agreed yet.</summary>
+    public bool IsUnplugPending { get; set; }
+
+    /// <summary>Buses that this device provides, in order.</summary>
+    public List<Bus> ChildBuses { get; } = [];
+
+    /// <summary>Connects the device to the machine: maps regions, takes interrupt lines. Throws QapiException and leaves nothing behind on failure.</summary>
+    protected internal abstract void Realize(IMachineServices machine);
+
+    /// <summary>Takes the device out of the machine again.</summary>
+    protected internal virtual void Unrealize()
+    {
+    }
+
+    /// <summary>Brings the device to its power-on state; idempotent.</summary>
+    public virtual void Reset()
+    {
+    }
+
+    /// <summary>Lines of <c>info qtree</c> about interrupt pins, before the properties, such as <c>gpio-out "" 1</c>.</summary>
+    public virtual void DescribePins(Action<string> line)
+    {
+    }
+
+    /// <summary>Lines of <c>info qtree</c> about mapped registers, after the properties, such as <c>mmio 00000000fed00000/0000000000000400</c>.</summary>
+    public virtual void DescribeMappings(Action<string> line)
+    {
+    }
+
+    /// <summary>Attaches a bus that this device provides; it becomes a child of the same name.</summary>
+    protected void AddChildBus(Bus bus)
+    {
+        bus.ParentDevice = this;
+        ChildBuses.Add(bus);
+        AddChild(bus.BusName, bus);
+    }
+}

@@ -1,0 +1,24 @@
+using Vmm.ObjectModel.Qom;
+
+namespace Vmm.ObjectModel;
+
+/// <summary>The QOM types of this assembly.</summary>
+internal static class ObjectModelCatalog
+{
+    public static void Register(QomTypeRegistry registry)
+    {
+        registry.Add(QomObject.TypeInfo);
+        registry.Add(Container.TypeInfo);
+        registry.Add(Interface("interface", null));
+        registry.Add(Interface("user-creatable"));
+        registry.Add(Interface("hotplug-handler"));
+        registry.Add(Interface("nmi"));
+        registry.Add(Interface("fw_cfg-data-generator"));
+        registry.Add(Devices.Device.TypeInfo);
+        registry.Add(Devices.Bus.TypeInfo);
+        registry.Add(Chardevs.Chardev.TypeInfo);
+    }
+
+    private static QomTypeInfo Interface(string name, string? parent = "interface") =>
+        new() { Name = name, Parent = parent, IsAbstract = true };
+}
