@@ -126,3 +126,11 @@ public sealed class HmpCommandAttribute(string names) : Attribute
     /// <summary>May be run before the machine is created.</summary>
     public bool AllowPreconfig { get; set; }
 }
+
+/// <summary>An unsigned 64-bit number of bytes: key=value input takes suffixes.</summary>
+[AttributeUsage(AttributeTargets.Property | AttributeTargets.Parameter)]
+public sealed class QapiSizeAttribute : Attribute;
+
+/// <summary>An argument that a command's ArgsType declares as required and that later versions of the interface made optional.</summary>
+[AttributeUsage(AttributeTargets.Property | AttributeTargets.Parameter)]
+public sealed class QapiRelaxedAttribute : Attribute;

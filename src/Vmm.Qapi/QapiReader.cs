@@ -232,12 +232,28 @@ public sealed partial class QapiReader
 
     /// <summary>JSON null.</summary>
     /// <exception cref="QapiException">The value has another type.</exception>
-    public void Null(QValue value, string? name)
+    public QNull Null(QValue value, string? name) =>
+        value as QNull ?? throw QapiException.InvalidParameterType(FullName(name), "null");
+
+    /// <summary>An object of any members.</summary>
+    /// <exception cref="QapiException">The value has another type.</exception>
+    public QDict Dict(QValue value, string? name) =>
+        value as QDict ?? throw QapiException.InvalidParameterType(FullName(name), "object");
+
+    /// <summary>A list whose elements a function reads.</summary>
+    /// <exception cref="QapiException">The value has another type, or an element is refused.</exception>
+    public T[] List<T>(QValue value, string? name, Func<QValue, QapiReader, T> readElement)
     {
-        if (value is not QNull)
+        QList list = BeginList(value, name);
+        var items = new T[list.Count];
+        for (int i = 0; i < items.Length; i++)
         {
-            throw QapiException.InvalidParameterType(FullName(name), "null");
+            NextElement();
+            items[i] = readElement(list[i], this);
         }
+
+        EndList();
+        return items;
     }
 
     /// <summary>The error of a string that is no value of its enumeration; it names the member without its path.</summary>
@@ -324,5 +340,21 @@ public sealed partial class QapiReader
                 (_visitedBeyond ??= []).Add(i);
             }
         }
+    }
+}
+
+/// <summary>Lists for generated conversions.</summary>
+public static class QapiList
+{
+    /// <summary>The list as a run-time value.</summary>
+    public static QList ToValue<T>(IEnumerable<T> items, Func<T, QValue> convert)
+    {
+        var list = new QList();
+        foreach (T item in items)
+        {
+            list.Add(convert(item));
+        }
+
+        return list;
     }
 }

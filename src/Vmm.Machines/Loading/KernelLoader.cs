@@ -96,9 +96,11 @@ public static class KernelLoader
     /// <summary>Opens the initial RAM disk and finds its place as high as possible.</summary>
     /// <param name="request">Names the file; no file is no RAM disk.</param>
     /// <param name="limit">Highest address that the kernel accepts.</param>
+    /// <param name="kernelStart">First address of the kernel.</param>
+    /// <param name="kernelEnd">First address behind it; the two must not overlap.</param>
     /// <param name="address">Where it goes; 4 KiB aligned.</param>
     /// <exception cref="BootLoadException">The file cannot be read or does not fit.</exception>
-    internal static BootFile? OpenInitrd(KernelRequest request, ulong limit, out ulong address)
+    internal static BootFile? OpenInitrd(KernelRequest request, ulong limit, ulong kernelStart, ulong kernelEnd, out ulong address)
     {
         address = 0;
         if (string.IsNullOrEmpty(request.InitrdPath))
@@ -122,14 +124,20 @@ public static class KernelLoader
         }
 
         var max = Math.Min(limit, request.Ram.BelowFourGiB - request.ReservedAtTop - 1);
-        if ((ulong)initrd.Length >= max)
+        var length = (ulong)initrd.Length;
+        if (length < max)
         {
-            initrd.Dispose();
-            throw BootLoadException.Complete($"qemu: initrd is too large, cannot support.(max: {max}, need {initrd.Length})");
+            address = (max - length) & ~0xfffUL;
+            if (length == 0 || address + length <= kernelStart || kernelEnd <= address)
+            {
+                return initrd;
+            }
+
+            max -= Math.Min(max, kernelEnd);
         }
 
-        address = (max - (ulong)initrd.Length) & ~0xfffUL;
-        return initrd;
+        initrd.Dispose();
+        throw BootLoadException.Complete($"qemu: initrd is too large, cannot support.(max: {max}, need {length})");
     }
 
     /// <summary>The BIOS data area words that a kernel may look at (COM1, extended area, base memory) and the caller's ACPI tables.</summary>

@@ -24,9 +24,6 @@ public readonly record struct LinuxSetupHeader
     /// <summary>xloadflags; 0 before protocol 2.12.</summary>
     public ushort XLoadFlags { get; init; }
 
-    /// <summary>Where the protected-mode kernel is loaded.</summary>
-    public uint LoadAddress => (LoadFlags & 1) != 0 ? 0x100000u : 0x10000u;
-
     /// <summary>The kernel has a 64-bit entry point 0x200 behind its load address (XLF_KERNEL_64).</summary>
     public bool Has64BitEntry => (XLoadFlags & 1) != 0;
 }
@@ -35,10 +32,11 @@ public readonly record struct LinuxSetupHeader
 public static class LinuxBzImage
 {
     private const uint HeaderMagic = 0x53726448;
-    private const ushort OldCommandLineMagic = 0xa33f;
+    private const ushort OldestVersion = 0x202;
     private const int ZeroPageSize = 4096;
     private const int SetupHeaderOffset = 0x1f1;
     private const int SetupHeaderLimit = 0x290;
+    private const uint LoadAddress = 0x100000;
     private const int MaxE820Entries = 128;
 
     // The identifier that is assigned to QEMU in the boot protocol's loader table.
@@ -51,6 +49,9 @@ public static class LinuxBzImage
     }
 
     /// <summary>Reads the setup header. Never throws; false for a kernel that cannot be entered without its real-mode code.</summary>
+    /// <remarks>
+    /// That is a zImage, and anything from before protocol 2.02 (Linux 2.4.0), which expects its command line at an offset from 0x90000.
+    /// </remarks>
     /// <param name="start">The beginning of the file, 8 KiB or the whole file if it is shorter.</param>
     /// <param name="fileLength">Size of the file in bytes.</param>
     /// <param name="header">The values, if true.</param>
@@ -65,7 +66,7 @@ public static class LinuxBzImage
         var version = BinaryPrimitives.ReadUInt16LittleEndian(start[0x206..]);
         var sectors = start[SetupHeaderOffset] == 0 ? 4 : start[SetupHeaderOffset];
         var setupBytes = (sectors + 1) * 512;
-        if (setupBytes >= fileLength || version < 0x200)
+        if (setupBytes >= fileLength || version < OldestVersion || (start[0x211] & 1) == 0)
         {
             return false;
         }
@@ -116,14 +117,14 @@ public static class LinuxBzImage
         var segments = new List<BootSegment>();
         var low = new LowMemory();
         var kernelBytes = (ulong)(kernel.Length - header.SetupBytes);
-        if (!request.Ram.IsRam(header.LoadAddress, kernelBytes))
+        if (!request.Ram.IsRam(LoadAddress, kernelBytes))
         {
             throw new BootLoadException("kernel does not fit in address space");
         }
 
-        low.Claim(header.LoadAddress, kernelBytes);
+        low.Claim(LoadAddress, kernelBytes);
         KernelLoader.AddFirmwareAreas(request, segments);
-        segments.Add(BootSegment.FromFile(header.LoadAddress, kernel, header.SetupBytes, kernelBytes));
+        segments.Add(BootSegment.FromFile(LoadAddress, kernel, header.SetupBytes, kernelBytes));
 
         var videoMode = ParseVideoMode(request.CommandLine);
         var commandLine = Encoding.UTF8.GetBytes(request.CommandLine + '\0');
@@ -131,7 +132,7 @@ public static class LinuxBzImage
         var commandLineAddress = low.Allocate((ulong)commandLine.Length, 16);
         segments.Add(BootSegment.FromBytes(commandLineAddress, commandLine));
 
-        var initrd = KernelLoader.OpenInitrd(request, header.InitrdLimit, out var initrdAddress);
+        var initrd = KernelLoader.OpenInitrd(request, header.InitrdLimit, LoadAddress, LoadAddress + kernelBytes, out var initrdAddress);
         if (initrd is { Length: > 0 })
         {
             segments.Add(BootSegment.FromFile(initrdAddress, initrd, 0, (ulong)initrd.Length));
@@ -139,7 +140,7 @@ public static class LinuxBzImage
 
         var zeroPage = new byte[ZeroPageSize];
         probe.Slice(SetupHeaderOffset, header.HeaderBytes).CopyTo(zeroPage.AsSpan(SetupHeaderOffset));
-        FillHeader(zeroPage, header, (uint)commandLineAddress, videoMode);
+        FillHeader(zeroPage, (uint)commandLineAddress, videoMode);
         if (initrd is not null)
         {
             BinaryPrimitives.WriteUInt32LittleEndian(zeroPage.AsSpan(0x218), (uint)initrdAddress);
@@ -150,12 +151,12 @@ public static class LinuxBzImage
         segments.Add(BootSegment.FromBytes(zeroPageAddress, zeroPage));
 
         var entry = header.Has64BitEntry && request.LongMode
-            ? EntryTables.Long64(segments, low, header.LoadAddress + 0x200, rsi: zeroPageAddress)
-            : EntryTables.Protected32(segments, low, header.LoadAddress, rsi: zeroPageAddress);
+            ? EntryTables.Long64(segments, low, LoadAddress + 0x200, rsi: zeroPageAddress)
+            : EntryTables.Protected32(segments, low, LoadAddress, rsi: zeroPageAddress);
         return new BootImage(BootProtocol.Linux, segments, entry, kernel, initrd);
     }
 
-    private static void FillHeader(Span<byte> zeroPage, in LinuxSetupHeader header, uint commandLine, ushort? videoMode)
+    private static void FillHeader(Span<byte> zeroPage, uint commandLine, ushort? videoMode)
     {
         if (videoMode is { } mode)
         {
@@ -163,23 +164,10 @@ public static class LinuxBzImage
         }
 
         zeroPage[0x210] = LoaderType;
-        if (header.Version >= 0x201)
-        {
-            zeroPage[0x211] |= 0x80;
-            BinaryPrimitives.WriteUInt16LittleEndian(zeroPage[0x224..], 0xfe00);
-        }
-
-        BinaryPrimitives.WriteUInt32LittleEndian(zeroPage[0x214..], header.LoadAddress);
-        if (header.Version >= 0x202)
-        {
-            BinaryPrimitives.WriteUInt32LittleEndian(zeroPage[0x228..], commandLine);
-        }
-        else
-        {
-            // Before 2.02: a magic number and the offset from the block that holds the zero page, whose size is given too.
-            BinaryPrimitives.WriteUInt16LittleEndian(zeroPage[0x20..], OldCommandLineMagic);
-            BinaryPrimitives.WriteUInt16LittleEndian(zeroPage[0x22..], (ushort)commandLine);
-        }
+        zeroPage[0x211] |= 0x80;
+        BinaryPrimitives.WriteUInt32LittleEndian(zeroPage[0x214..], LoadAddress);
+        BinaryPrimitives.WriteUInt16LittleEndian(zeroPage[0x224..], 0xfe00);
+        BinaryPrimitives.WriteUInt32LittleEndian(zeroPage[0x228..], commandLine);
     }
 
     // SPEC: Documentation/x86/zero-page.rst.

@@ -37,16 +37,9 @@ public static class PvhElf
         KernelLoader.AddFirmwareAreas(request, segments);
         elf.AddTo(segments, kernel, request.Ram, low);
 
-        var initrd = KernelLoader.OpenInitrd(request, uint.MaxValue, out var initrdAddress);
+        var initrd = KernelLoader.OpenInitrd(request, uint.MaxValue, elf.LowestAddress, elf.HighestAddress, out var initrdAddress);
         if (initrd is { Length: > 0 })
         {
-            if (initrdAddress < elf.HighestAddress && elf.LowestAddress < initrdAddress + (ulong)initrd.Length)
-            {
-                initrd.Dispose();
-                throw BootLoadException.Complete(
-                    $"qemu: initrd is too large, cannot support.(max: {request.Ram.BelowFourGiB - elf.HighestAddress}, need {initrd.Length})");
-            }
-
             segments.Add(BootSegment.FromFile(initrdAddress, initrd, 0, (ulong)initrd.Length));
         }
 

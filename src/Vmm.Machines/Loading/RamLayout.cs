@@ -59,9 +59,9 @@ public sealed class RamLayout
     /// <param name="size">RAM in bytes.</param>
     public static RamLayout ForPc(ulong size) => Split(size, size >= 0xe0000000 ? 0xc0000000 : 0xe0000000);
 
-    /// <summary>The layout of <c>microvm</c>.</summary>
+    /// <summary>The layout of <c>microvm</c>: the hole starts at 3 GiB, whatever the size.</summary>
     /// <param name="size">RAM in bytes.</param>
-    public static RamLayout ForMicrovm(ulong size) => Split(size, size >= 0xe0000000 ? 0xc0000000 : 0xe0000000);
+    public static RamLayout ForMicrovm(ulong size) => Split(size, 0xc0000000);
 
     private static RamLayout Split(ulong size, ulong hole) => size > hole ? new(hole, size - hole) : new(size, 0);
 

@@ -43,7 +43,18 @@ public abstract class HmpContext
 /// <param name="Count">Number of items, 1 unless given.</param>
 /// <param name="Format">'x', 'd', 'u', 'o', 'c' or 'i'.</param>
 /// <param name="Size">Item size in bytes: 1, 2, 4 or 8; 0 for 'i' without a size, -1 where the address size is meant.</param>
-public readonly record struct HmpFormat(int Count, char Format, int Size);
+public readonly record struct HmpFormat(int Count, char Format, int Size)
+{
+    /// <summary>The form in which a format travels among the arguments.</summary>
+    public QDict ToValue() => new() { ["count"] = Count, ["format"] = Format.ToString(), ["size"] = Size };
+
+    /// <summary>The inverse of <see cref="ToValue"/>.</summary>
+    public static HmpFormat FromValue(QValue value)
+    {
+        var dict = (QDict)value;
+        return new HmpFormat((int)(dict.GetInt64("count") ?? 1), dict.GetString("format")![0], (int)(dict.GetInt64("size") ?? -1));
+    }
+}
 
 /// <summary>Runs an HMP command with its parsed arguments.</summary>
 public delegate ValueTask HmpInvoker(HmpContext context, QDict args);
