@@ -1,3 +1,4 @@
+using Vmm.EventLoop;
 using Vmm.Memory;
 using Vmm.ObjectModel.Accel;
 using Vmm.ObjectModel.Qom;
@@ -11,6 +12,15 @@ namespace Vmm.ObjectModel.Devices;
 /// </summary>
 public interface IMachineServices
 {
+    /// <summary>The main loop; home of machine state.</summary>
+    EventLoop.EventLoop MainLoop { get; }
+
+    /// <summary>Clocks of this machine. Models read the virtual clock only.</summary>
+    Clocks Clocks { get; }
+
+    /// <summary>The big lock under which chipset handlers run.</summary>
+    MachineLock Lock { get; }
+
     /// <summary>Root of the physical address space.</summary>
     MemoryRegion SystemMemory { get; }
 
