@@ -63,6 +63,14 @@ public interface IAccelerator : IDisposable
     /// <summary>Stops all vCPUs and returns when none is in guest mode; completes pending I/O exits so that none is lost. Releases the machine lock while it waits.</summary>
     void PauseAll();
 
+    /// <summary>
+    /// Called on a vCPU thread from within an exit: that vCPU does not enter the guest again before the next <see cref="ResumeAll"/>.
+    /// On any other thread nothing happens. A guest that resets itself must not see the instruction after that.
+    /// </summary>
+    void StopCurrentVcpu()
+    {
+    }
+
     /// <summary>Brings every vCPU to its state after reset (BSP at the reset vector, APs waiting for SIPI). Stopped vCPUs only.</summary>
     void ResetVcpus();
 

@@ -18,7 +18,7 @@ public sealed class QomTypeRegistry
     /// <summary>A registry with the built-in types of the object model.</summary>
     public QomTypeRegistry()
     {
-        AddCatalog(ObjectModelCatalog.Register);
+        AddCatalog(ObjectModelTypes.Register);
     }
 
     /// <summary>Adds types from a catalog that calls <see cref="Add"/> for each; run on first use of the registry.</summary>

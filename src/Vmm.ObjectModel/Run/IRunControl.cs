@@ -43,6 +43,12 @@ public interface IRunControl
     /// <summary>The guest said that it crashed but goes on with its own crash handler: event GUEST_CRASHLOADED. Any thread.</summary>
     void GuestCrashLoaded(GuestPanicInformation? info);
 
+    /// <summary>A watchdog expired: event WATCHDOG and the watchdog action. Any thread; the machine lock is held.</summary>
+    void WatchdogExpired();
+
+    /// <summary>Ends the process at once with this exit status (0 to 255), whatever the policies, without a SHUTDOWN event. Any thread.</summary>
+    void RequestExit(int status);
+
     /// <summary>Called when the power button is pressed (ACPI raises its event there). Main loop.</summary>
     void AddPowerdownNotifier(Action notify);
 

@@ -3,7 +3,7 @@ using Vmm.ObjectModel.Qom;
 namespace Vmm.ObjectModel;
 
 /// <summary>The QOM types of this assembly.</summary>
-internal static class ObjectModelCatalog
+internal static class ObjectModelTypes
 {
     public static void Register(QomTypeRegistry registry)
     {
