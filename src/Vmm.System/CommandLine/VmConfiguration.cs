@@ -1,0 +1,214 @@
+using Vmm.Qapi;
+using Vmm.Qapi.Options;
+
+namespace Vmm.System.CommandLine;
+
+/// <summary>
+/// Everything a command line asks for, checked as far as text alone allows. Immutable by convention once the parser has returned it; the
+/// option sets and dictionaries in it belong to whoever consumes them.
+/// </summary>
+public sealed record VmConfiguration
+{
+    /// <summary>Name of the program without directory, for messages and thread names.</summary>
+    public required string ProgramName { get; init; }
+
+    /// <summary>Machine type and its properties.</summary>
+    public required MachineConfiguration Machine { get; init; }
+
+    /// <summary>Accelerators in the order in which they are tried.</summary>
+    public required AcceleratorConfiguration Accelerators { get; init; }
+
+    /// <summary>CPU model with its features as given ("host,+avx,-aes"), or null for the machine's default.</summary>
+    public string? Cpu { get; init; }
+
+    /// <summary>-object in order.</summary>
+    public required IReadOnlyList<ObjectOption> Objects { get; init; }
+
+    /// <summary>-device in order.</summary>
+    public required IReadOnlyList<DeviceOption> Devices { get; init; }
+
+    /// <summary>Character devices to create before any device, in order: -chardev and those that -qmp and -monitor imply.</summary>
+    public required IReadOnlyList<QemuOpts> Chardevs { get; init; }
+
+    /// <summary>Monitors in order. Their character devices exist by id in <see cref="Chardevs"/>, unless the user named one that does not.</summary>
+    public required IReadOnlyList<MonitorOption> Monitors { get; init; }
+
+    /// <summary>Serial ports in order; the index in the list is the number of the port.</summary>
+    public required IReadOnlyList<LegacyBackend> Serials { get; init; }
+
+    /// <summary>-debugcon in order: ISA debug consoles at port 0xe9.</summary>
+    public required IReadOnlyList<LegacyBackend> DebugConsoles { get; init; }
+
+    /// <summary>-global in order, those implied by other options included.</summary>
+    public required IReadOnlyList<GlobalProperty> Globals { get; init; }
+
+    /// <summary>Real-time clock.</summary>
+    public required RtcConfiguration Rtc { get; init; }
+
+    /// <summary>-name.</summary>
+    public required NameConfiguration Name { get; init; }
+
+    /// <summary>-uuid, or null.</summary>
+    public Guid? Uuid { get; init; }
+
+    /// <summary>-L directories in order.</summary>
+    public required IReadOnlyList<string> DataDirectories { get; init; }
+
+    /// <summary>What happens when the guest reboots, shuts down, panics or hangs.</summary>
+    public required ActionConfiguration Actions { get; init; }
+
+    /// <summary>-S: do not start the CPUs.</summary>
+    public bool StartStopped { get; init; }
+
+    /// <summary>-preconfig: wait before the machine is initialised.</summary>
+    public bool Preconfig { get; init; }
+
+    /// <summary>False with -nodefaults: create nothing that was not asked for.</summary>
+    public bool Defaults { get; init; } = true;
+
+    /// <summary>-nographic.</summary>
+    public bool Nographic { get; init; }
+
+    /// <summary>-daemonize.</summary>
+    public bool Daemonize { get; init; }
+
+    /// <summary>-pidfile, or null.</summary>
+    public string? PidFile { get; init; }
+
+    /// <summary>-add-fd in order.</summary>
+    public required IReadOnlyList<AddFdOption> AddFds { get; init; }
+
+    /// <summary>-overcommit mem-lock=on: lock guest memory and the process in RAM.</summary>
+    public bool LockMemory { get; init; }
+
+    /// <summary>-overcommit cpu-pm=on: let the guest manage the power states of host CPUs.</summary>
+    public bool CpuPowerManagement { get; init; }
+
+    /// <summary>-D, -d and -trace.</summary>
+    public required LogConfiguration Log { get; init; }
+
+    /// <summary>-msg.</summary>
+    public required MessageConfiguration Messages { get; init; }
+
+    /// <summary>-qtest and -qtest-log.</summary>
+    public required QtestConfiguration Qtest { get; init; }
+}
+
+/// <summary>Machine type and properties. Values in the dictionaries are strings as typed.</summary>
+public sealed record MachineConfiguration
+{
+    /// <summary>Name of the machine type, or null for the default one.</summary>
+    public string? Type { get; init; }
+
+    /// <summary>Properties that the machine type itself must know ("dump-guest-core", "acpi", "hpet", ...).</summary>
+    public required QDict Properties { get; init; }
+
+    /// <summary>-smp: parameters by name, or null.</summary>
+    public QDict? Smp { get; init; }
+
+    /// <summary>-m: parameters by name, or null.</summary>
+    public QDict? Memory { get; init; }
+
+    /// <summary>-boot: parameters by name, or null.</summary>
+    public QDict? Boot { get; init; }
+
+    /// <summary>Id of the memory backend for main memory, or null.</summary>
+    public string? MemoryBackend { get; init; }
+
+    /// <summary>-kernel path, or null.</summary>
+    public string? Kernel { get; init; }
+
+    /// <summary>-initrd path, or null.</summary>
+    public string? Initrd { get; init; }
+
+    /// <summary>-append, or null.</summary>
+    public string? Append { get; init; }
+
+    /// <summary>-bios file name, or null.</summary>
+    public string? Firmware { get; init; }
+}
+
+/// <summary>-object.</summary>
+/// <param name="Properties">qom-type, id and properties. From text: strings, or lists of strings where an option repeats.</param>
+/// <param name="IsJson">Whether the option was JSON, so that values have their JSON types.</param>
+/// <param name="Location">Where it was given.</param>
+public sealed record ObjectOption(QDict Properties, bool IsJson, string? Location);
+
+/// <summary>-device.</summary>
+/// <param name="Properties">driver, id, bus and properties. From text: strings.</param>
+/// <param name="IsJson">Whether the option was JSON, so that values have their JSON types.</param>
+/// <param name="Location">Where it was given.</param>
+public sealed record DeviceOption(QDict Properties, bool IsJson, string? Location);
+
+/// <summary>One monitor.</summary>
+/// <param name="Id">Its id, or null.</param>
+/// <param name="Chardev">Id of its character device.</param>
+/// <param name="Control">True for QMP, false for the human monitor.</param>
+/// <param name="Pretty">Indented output.</param>
+/// <param name="Location">Where it was given.</param>
+public sealed record MonitorOption(string? Id, string Chardev, bool Control, bool Pretty, string? Location);
+
+/// <summary>The back end of a serial port or debug console.</summary>
+/// <param name="Label">Id of the character device that is made for it: "serial0".</param>
+/// <param name="Text">The option's argument, for messages.</param>
+/// <param name="Chardev">The character device to make, or null when an existing one is named.</param>
+/// <param name="ChardevId">Id of the character device to use, made or existing.</param>
+/// <param name="Location">Where it was given.</param>
+public sealed record LegacyBackend(string Label, string Text, QemuOpts? Chardev, string ChardevId, string? Location)
+{
+    /// <summary>Whether the character device is shared with a human monitor.</summary>
+    public bool WithMonitor => Chardev?.Get("mux") == "on";
+}
+
+/// <summary>A default for a property of all devices of a type.</summary>
+/// <param name="Driver">Type name.</param>
+/// <param name="Property">Property name.</param>
+/// <param name="Value">Text of the value.</param>
+/// <param name="UserProvided">Whether the user gave it as such, so that one that matches nothing deserves a warning.</param>
+public sealed record GlobalProperty(string Driver, string Property, string Value, bool UserProvided = true);
+
+/// <summary>-name.</summary>
+/// <param name="Guest">Name of the guest, or null.</param>
+/// <param name="Process">Name of the process, or null.</param>
+/// <param name="DebugThreads">Whether threads are named.</param>
+public sealed record NameConfiguration(string? Guest, string? Process, bool DebugThreads);
+
+/// <summary>-add-fd: a duplicate of an inherited descriptor goes into an fd set.</summary>
+/// <param name="Fd">Descriptor number, above 2.</param>
+/// <param name="Set">Id of the set; negative when it was not given.</param>
+/// <param name="Opaque">Free text, or null.</param>
+/// <param name="Location">Where it was given.</param>
+public sealed record AddFdOption(int Fd, long Set, string? Opaque, string? Location)
+{
+    /// <summary>The rest of the checks, once it is known whether the descriptor was inherited (open and not close-on-exec).</summary>
+    /// <exception cref="QapiException">The descriptor was not inherited, or no set was given.</exception>
+    public void Check(bool inherited)
+    {
+        if (!inherited)
+        {
+            throw new QapiException("fd is not valid or already in use");
+        }
+
+        if (Set < 0)
+        {
+            throw new QapiException("set option is required and must be non-negative");
+        }
+    }
+}
+
+/// <summary>What happens when the guest reboots, shuts down, panics or its watchdog fires. Values are the names on the wire.</summary>
+/// <param name="Reboot">"reset" or "shutdown".</param>
+/// <param name="Shutdown">"poweroff" or "pause".</param>
+/// <param name="Panic">"pause", "shutdown", "exit-failure" or "none".</param>
+/// <param name="Watchdog">"reset", "shutdown", "poweroff", "pause", "debug", "none" or "inject-nmi".</param>
+public sealed record ActionConfiguration(string Reboot, string Shutdown, string Panic, string Watchdog);
+
+/// <summary>-msg.</summary>
+/// <param name="Timestamp">Messages on standard error start with the time.</param>
+/// <param name="GuestName">Messages on standard error start with the guest's name.</param>
+public sealed record MessageConfiguration(bool Timestamp, bool GuestName);
+
+/// <summary>-qtest.</summary>
+/// <param name="Chardev">Character device in the legacy syntax of -serial, or null.</param>
+/// <param name="LogPath">-qtest-log, or null.</param>
+public sealed record QtestConfiguration(string? Chardev, string? LogPath);
