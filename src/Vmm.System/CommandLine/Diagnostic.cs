@@ -15,7 +15,7 @@ public enum DiagnosticKind
 
 /// <summary>One message for standard error.</summary>
 /// <param name="Kind">How much it matters.</param>
-/// <param name="Location">The option ("-m 1x") or the place in a file ("file:3") that it is about, or null.</param>
+/// <param name="Location">The option ("-m 1x"), the place in a file with a colon in front (":file:3") that it is about, or null.</param>
 /// <param name="Text">The message: one line without prefix.</param>
 /// <param name="Hint">Further lines that are printed without prefix, or null.</param>
 /// <param name="Timestamped">Whether -msg timestamp=on had been seen when it arose.</param>
@@ -39,20 +39,14 @@ public sealed record Diagnostic(
             _ => "",
         };
 
-        // A place in a file follows the program's colon directly, as compilers print it; an option stands after a space.
+        // A place in a file follows the program's name directly, as compilers print it; an option stands after a space.
         string location = Location switch
         {
-            null => " ",
-            ['-', ..] => $" {Location}: ",
-            _ => IsFileLine(Location) ? $"{Location}: " : $" {Location}: ",
+            null => ": ",
+            [':', ..] => $"{Location}: ",
+            _ => $": {Location}: ",
         };
-        string text = $"{stamp}{guest}{programName}:{location}{severity}{Text}\n";
+        string text = $"{stamp}{guest}{programName}{location}{severity}{Text}\n";
         return Hint == null ? text : $"{text}{Hint}\n";
-    }
-
-    private static bool IsFileLine(string location)
-    {
-        int colon = location.LastIndexOf(':');
-        return colon > 0 && colon + 1 < location.Length && !location.AsSpan(colon + 1).ContainsAnyExceptInRange('0', '9');
     }
 }

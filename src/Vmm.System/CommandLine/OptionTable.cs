@@ -5,6 +5,9 @@ internal enum OptionId
 {
     /// <summary>An option of the emulator we mirror that this build does not serve.</summary>
     Unserved,
+
+    /// <summary>An option that exists for other architectures only.</summary>
+    OtherTarget,
     Accel,
     Action,
     AddFd,
@@ -134,13 +137,15 @@ internal static class OptionTable
             "watchdog-action" => With(OptionId.WatchdogAction),
 
             "acpitable" or "audio" or "audiodev" or "blockdev" or "cdrom" or "chroot" or "compat" or "dfilter" or "drive" or "dtb"
-                or "fda" or "fdb" or "fsdev" or "fw_cfg" or "gdb" or "hda" or "hdb" or "hdc" or "hdd" or "icount" or "incoming"
-                or "iscsi" or "k" or "loadvm" or "mem-path" or "mtdblock" or "netdev" or "numa" or "option-rom" or "pflash" or "plugin"
-                or "prom-env" or "rotate" or "runas" or "sandbox" or "sd" or "seed" or "semihosting-config" or "smbios" or "soundhw"
-                or "spice" or "tpmdev" or "usbdevice" or "virtfs" or "vnc" or "xen-domid" => With(OptionId.Unserved),
+                or "dump-vmstate" or "echr" or "fda" or "fdb" or "fsdev" or "fw_cfg" or "gdb" or "hda" or "hdb" or "hdc" or "hdd"
+                or "icount" or "incoming" or "iscsi" or "k" or "loadvm" or "mem-path" or "mtdblock" or "netdev" or "numa"
+                or "option-rom" or "pflash" or "plugin" or "rotate" or "runas" or "sandbox" or "sd" or "seed" or "smbios" or "spice"
+                or "tpmdev" or "usbdevice" or "virtfs" or "vnc" or "xen-domid" => With(OptionId.Unserved),
             "async-teardown" or "audio-help" or "enable-sync-profile" or "full-screen" or "mem-prealloc" or "no-fd-bootchk"
-                or "old-param" or "only-migratable" or "perfmap" or "jitdump" or "portrait" or "s" or "semihosting" or "singlestep"
-                or "snapshot" or "usb" or "win2k-hack" or "xen-attach" or "xen-domid-restrict" => Flag(OptionId.Unserved),
+                or "only-migratable" or "portrait" or "s" or "singlestep" or "snapshot" or "usb" or "win2k-hack" or "xen-attach"
+                or "xen-domid-restrict" => Flag(OptionId.Unserved),
+            "g" or "prom-env" or "semihosting-config" => With(OptionId.OtherTarget),
+            "old-param" or "semihosting" => Flag(OptionId.OtherTarget),
             _ => new OptionInfo((OptionId)(-1), false),
         };
         return (int)info.Id >= 0;

@@ -27,17 +27,8 @@ public sealed record VmConfiguration
     /// <summary>-device in order.</summary>
     public required IReadOnlyList<DeviceOption> Devices { get; init; }
 
-    /// <summary>Character devices to create before any device, in order: -chardev and those that -qmp and -monitor imply.</summary>
-    public required IReadOnlyList<QemuOpts> Chardevs { get; init; }
-
-    /// <summary>Monitors in order. Their character devices exist by id in <see cref="Chardevs"/>, unless the user named one that does not.</summary>
-    public required IReadOnlyList<MonitorOption> Monitors { get; init; }
-
-    /// <summary>Serial ports in order; the index in the list is the number of the port.</summary>
-    public required IReadOnlyList<LegacyBackend> Serials { get; init; }
-
-    /// <summary>-debugcon in order: ISA debug consoles at port 0xe9.</summary>
-    public required IReadOnlyList<LegacyBackend> DebugConsoles { get; init; }
+    /// <summary>Character devices, monitors, serial ports and debug consoles, not yet completed by the defaults of the machine type.</summary>
+    public required BackendOptions Backends { get; init; }
 
     /// <summary>-global in order, those implied by other options included.</summary>
     public required IReadOnlyList<GlobalProperty> Globals { get; init; }
@@ -139,26 +130,6 @@ public sealed record ObjectOption(QDict Properties, bool IsJson, string? Locatio
 /// <param name="IsJson">Whether the option was JSON, so that values have their JSON types.</param>
 /// <param name="Location">Where it was given.</param>
 public sealed record DeviceOption(QDict Properties, bool IsJson, string? Location);
-
-/// <summary>One monitor.</summary>
-/// <param name="Id">Its id, or null.</param>
-/// <param name="Chardev">Id of its character device.</param>
-/// <param name="Control">True for QMP, false for the human monitor.</param>
-/// <param name="Pretty">Indented output.</param>
-/// <param name="Location">Where it was given.</param>
-public sealed record MonitorOption(string? Id, string Chardev, bool Control, bool Pretty, string? Location);
-
-/// <summary>The back end of a serial port or debug console.</summary>
-/// <param name="Label">Id of the character device that is made for it: "serial0".</param>
-/// <param name="Text">The option's argument, for messages.</param>
-/// <param name="Chardev">The character device to make, or null when an existing one is named.</param>
-/// <param name="ChardevId">Id of the character device to use, made or existing.</param>
-/// <param name="Location">Where it was given.</param>
-public sealed record LegacyBackend(string Label, string Text, QemuOpts? Chardev, string ChardevId, string? Location)
-{
-    /// <summary>Whether the character device is shared with a human monitor.</summary>
-    public bool WithMonitor => Chardev?.Get("mux") == "on";
-}
 
 /// <summary>A default for a property of all devices of a type.</summary>
 /// <param name="Driver">Type name.</param>
