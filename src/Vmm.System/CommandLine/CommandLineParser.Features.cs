@@ -159,11 +159,11 @@ public sealed partial class CommandLineParser
         }
     }
 
-    private static void ReadVga(string value)
+    private static void CheckVga(string? value)
     {
         string? missing = value switch
         {
-            "none" => null,
+            null or "none" => null,
             "std" => "standard VGA",
             "cirrus" => "Cirrus VGA",
             "vmware" => "VMWare SVGA",

@@ -43,6 +43,7 @@ public sealed partial class CommandLineParser
         }
 
         MergeMemory();
+        CheckVga(_vga);
         QDict accelProperties = [];
         MachineConfiguration machine = ReadMachineConfiguration(accelProperties, out string? accelerators);
         AcceleratorConfiguration accel = ReadAccelerators(accelerators, accelProperties);

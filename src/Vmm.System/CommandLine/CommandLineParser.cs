@@ -27,6 +27,7 @@ public sealed partial class CommandLineParser : IOptionDiagnostics
     private bool _defaultMonitor = true;
     private bool _defaultSerial = true;
     private string? _cpu;
+    private string? _vga;
     private Guid? _uuid;
     private string? _logFile;
     private string? _logItems;
@@ -332,7 +333,7 @@ public sealed partial class CommandLineParser : IOptionDiagnostics
                 _help = new HelpRequest(HelpTopic.Text, UsageText.Version, 0, _location);
                 break;
             case OptionId.Vga:
-                ReadVga(value);
+                _vga = value;
                 break;
             case OptionId.WatchdogAction:
                 ReadOpts("action", "watchdog=" + value.Replace(",", ",,"));
