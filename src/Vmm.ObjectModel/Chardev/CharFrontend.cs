@@ -35,6 +35,11 @@ public interface ICharHandler
 
     /// <summary>Asked when the back end is exchanged at run time (chardev-change); false refuses with QEMU's error.</summary>
     bool OnBackendChange() => false;
+
+    /// <summary>The back end was exchanged: settings that the medium keeps (line speed, modem lines) go to the new one.</summary>
+    void OnBackendChanged()
+    {
+    }
 }
 
 /// <summary>
@@ -87,6 +92,10 @@ public sealed class CharFrontend
             if (setOpen)
             {
                 SetFrontendOpen(handler is not null);
+                if (handler is not null)
+                {
+                    backend.TakeFocus(this);
+                }
             }
 
             if (handler is not null && backend.IsOpen)
@@ -121,9 +130,32 @@ public sealed class CharFrontend
     /// <summary>Takes the oldest file descriptor that came with the bytes received last; null for none.</summary>
     public SafeFd? TakeReceivedFd() => Backend?.TakeReceivedFd();
 
-    /// <summary>Re-points this front end at another back end (chardev-change) without telling the handler.</summary>
+    /// <summary>Makes this front end the one of a mux that gets the input.</summary>
+    public void TakeFocus() => Backend?.TakeFocus(this);
+
+    /// <summary>Whether a terminal echoes what is typed: true for protocols that do not echo by themselves.</summary>
+    public void SetEcho(bool echo) => Backend?.SetEcho(echo);
+
+    /// <summary>
+    /// Re-points this front end, which has a back end, at another one (chardev-change): the old one loses its front end, the handler stays,
+    /// hears what differs in connection state, and nothing else.
+    /// </summary>
     public void Rebind(Chardev backend)
     {
+        bool wasOpen = false;
+        if (Backend is { } old)
+        {
+            wasOpen = old.IsOpen;
+            old.DetachFrontend(this);
+        }
+
+        Tag = backend.AttachFrontend(this);
         Backend = backend;
+        backend.UpdateHandler(this);
+        backend.OnFrontendOpen(this, FrontendOpen);
+        if (wasOpen != backend.IsOpen)
+        {
+            Handler?.OnEvent(backend.IsOpen ? ChardevEvent.Opened : ChardevEvent.Closed);
+        }
     }
 }

@@ -29,7 +29,7 @@ public abstract partial class Chardev : QomObject
     public virtual bool FrontendOpen => _frontend?.FrontendOpen ?? false;
 
     /// <summary>The one front end; null for none (a multiplexer has several).</summary>
-    protected CharFrontend? Frontend => _frontend;
+    public CharFrontend? Frontend => _frontend;
 
     /// <summary>Registers a front end; returns its tag.</summary>
     public virtual int AttachFrontend(CharFrontend frontend)
@@ -59,6 +59,16 @@ public abstract partial class Chardev : QomObject
 
     /// <summary>The front end declared itself open or closed.</summary>
     public virtual void OnFrontendOpen(CharFrontend frontend, bool open)
+    {
+    }
+
+    /// <summary>See <see cref="CharFrontend.TakeFocus"/>.</summary>
+    public virtual void TakeFocus(CharFrontend frontend)
+    {
+    }
+
+    /// <summary>See <see cref="CharFrontend.SetEcho"/>.</summary>
+    public virtual void SetEcho(bool echo)
     {
     }
 

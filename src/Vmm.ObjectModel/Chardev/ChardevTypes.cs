@@ -12,9 +12,5 @@ public abstract partial class Chardev
         Name = "chardev",
         Parent = "object",
         IsAbstract = true,
-        Properties = static () =>
-        [
-            new QomPropertyInfo("connected", "bool", static o => ((Chardev)o).IsOpen, null),
-        ],
     };
 }
