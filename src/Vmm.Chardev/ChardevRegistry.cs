@@ -172,7 +172,7 @@ public sealed partial class ChardevRegistry
     }
 
     private SocketChardev NewSocket(string id, ChardevSocket options, IMonitorSession? session) =>
-        new(_host, options, name => SocketEndpoints.FindFd(session, name)) { Label = id };
+        new(_host, id, options, name => SocketEndpoints.FindFd(session, name));
 
     private MuxChardev NewMux(string id, Chardev baseBackend) => new(_host, baseBackend, _machineReady) { Label = id, Escape = EscapeKey };
 

@@ -43,9 +43,10 @@ public sealed partial class SocketChardev : BackendChardev
 
     /// <summary>Listens or connects as the options say; a client without reconnect is connected when this returns.</summary>
     /// <exception cref="QapiException">The options contradict each other, or the socket cannot be had.</exception>
-    internal SocketChardev(ChardevHost host, ChardevSocket options, Func<string, SafeFd> fds)
+    internal SocketChardev(ChardevHost host, string label, ChardevSocket options, Func<string, SafeFd> fds)
         : base(host)
     {
+        Label = label;
         _options = options;
         _address = options.Addr;
         _isServer = options.Server ?? true;
