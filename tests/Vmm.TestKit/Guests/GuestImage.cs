@@ -20,6 +20,7 @@ public sealed class GuestImage
     public const uint Data = Base + 0x3100;
     public const uint KernelStackTop = Base + 0x8000;
     public const uint UserStackTop = Base + 0x9000;
+    public const uint Tss = Base + 0xa000;
     public const uint PageTables = Base + 0x10000;
     public const uint End = Base + 0x40000;
 
@@ -29,8 +30,12 @@ public sealed class GuestImage
     public const ushort UserCode64 = 0x1b;
     public const ushort UserData = 0x23;
     public const ushort Code32 = 0x28;
+    public const ushort Task = 0x30;
 
     private const int MaxImage = 0x4000;
+
+    // With a bit for each port and a closing byte.
+    private const uint TssSize = 0x68 + 0x2000 + 4;
 
     private readonly byte[] _image = new byte[MaxImage];
     private int _length;
@@ -67,12 +72,13 @@ public sealed class GuestImage
     /// <remarks>EBX is still what the loader passed, in RBX, when the 64-bit code starts. RSP is <see cref="KernelStackTop"/>.</remarks>
     public GuestImage EnterLongMode(int gigabytes = 4, Action<Assembler>? before = null)
     {
-        var gdt = new byte[0x30];
+        var gdt = new byte[0x40];
         BinaryPrimitives.WriteUInt64LittleEndian(gdt.AsSpan(0x08), 0x00af9b000000ffff);
         BinaryPrimitives.WriteUInt64LittleEndian(gdt.AsSpan(0x10), 0x00cf93000000ffff);
         BinaryPrimitives.WriteUInt64LittleEndian(gdt.AsSpan(0x18), 0x00affb000000ffff);
         BinaryPrimitives.WriteUInt64LittleEndian(gdt.AsSpan(0x20), 0x00cff3000000ffff);
         BinaryPrimitives.WriteUInt64LittleEndian(gdt.AsSpan(0x28), 0x00cf9b000000ffff);
+        BinaryPrimitives.WriteUInt64LittleEndian(gdt.AsSpan(0x30), (0x0000890000000000 | (TssSize - 1)) + ((ulong)Tss & 0xffffff) * 0x10000);
         Bytes(Gdt, gdt);
         Span<byte> pointer = stackalloc byte[10];
         pointer.Clear();
@@ -126,7 +132,8 @@ public sealed class GuestImage
         });
     }
 
-    /// <summary>64-bit code that loads the data segments and the stack.</summary>
+    /// <summary>64-bit code that loads the data segments, the stack and a task state segment that opens every port to ring 3.</summary>
+    /// <remarks>The I/O map is there because some hosts' emulation of IRETQ drops the I/O privilege level.</remarks>
     public static void LongModeProlog(Assembler c)
     {
         c.mov(eax, Data0);
@@ -134,6 +141,10 @@ public sealed class GuestImage
         c.mov(es, eax);
         c.mov(ss, eax);
         c.mov(esp, KernelStackTop);
+        c.mov(__word_ptr[Tss + 0x66], 0x68);
+        c.mov(__byte_ptr[Tss + 0x68 + 0x2000], 0xff);
+        c.mov(eax, Task);
+        c.ltr(ax);
     }
 
     /// <summary>64-bit code that leaves for ring 3 at <paramref name="target"/> with I/O privilege level 3 and interrupts off.</summary>
