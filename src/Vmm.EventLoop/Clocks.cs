@@ -190,7 +190,9 @@ public sealed class Clocks
             long now = NowNs(ClockType.Virtual);
             foreach (EventLoop loop in Snapshot())
             {
-                if (loop.IsAlive && loop.DeadlineNs(ClockType.Virtual) <= now)
+                // The greatest time stands for "never".
+                long deadline = loop.DeadlineNs(ClockType.Virtual);
+                if (loop.IsAlive && deadline <= now && deadline != long.MaxValue)
                 {
                     again = true;
                     loop.RunVirtualTimersNow();

@@ -229,8 +229,9 @@ public sealed partial class EventLoop
         }
         else if (_pollNs < PollMaxNs)
         {
-            _pollNs = _pollNs == 0 ? PollStartNs : _pollNs * (PollGrow == 0 ? 2 : PollGrow);
-            _pollNs = Math.Min(_pollNs, PollMaxNs);
+            long factor = PollGrow == 0 ? 2 : PollGrow;
+            long wanted = _pollNs == 0 ? PollStartNs : _pollNs > PollMaxNs / factor ? PollMaxNs : _pollNs * factor;
+            _pollNs = Math.Min(wanted, PollMaxNs);
         }
     }
 

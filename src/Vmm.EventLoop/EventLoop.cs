@@ -321,7 +321,7 @@ public sealed partial class EventLoop : IDisposable
     private bool RunTimers(ClockType clock, long now, long lastOrder)
     {
         bool progress = false;
-        while (Heap(clock).TakeDue(now, lastOrder) is LoopTimer timer)
+        while (Heap(clock).TakeDue(Math.Min(now, long.MaxValue - 1), lastOrder) is LoopTimer timer)
         {
             timer.Invoke();
             progress = true;

@@ -31,7 +31,7 @@ public sealed class LoopTimer : IDisposable
     /// <summary>The deadline; long.MaxValue when not armed.</summary>
     public long DeadlineNs => _loop.Heap(Clock).DeadlineOf(this);
 
-    /// <summary>Arms or re-arms for an absolute time. A time that is past fires in the loop's next round.</summary>
+    /// <summary>Arms or re-arms for an absolute time. A time that is past fires in the loop's next round; long.MaxValue never.</summary>
     public void ArmAt(long deadlineNs) => _loop.Arm(this, deadlineNs);
 
     /// <summary>Arms or re-arms for <paramref name="ns"/> from now.</summary>
