@@ -32,16 +32,21 @@ public sealed partial class QapiReader
             }
         }
 
-        throw QapiException.InvalidParameterType(FullName(name), "integer");
+        throw QapiException.InvalidParameterValue(FullName(name), Mode == QapiInputMode.Options ? "an int64 value" : "integer");
     }
 
     private ulong ParseUInt64(string text, string? name)
     {
         bool negative = text.StartsWith('-');
         ReadOnlySpan<char> digits = text.AsSpan(negative || text.StartsWith('+') ? 1 : 0);
+        if (Mode == QapiInputMode.Options && negative)
+        {
+            digits = "";
+        }
+
         return TryParseMagnitude(digits, out ulong magnitude)
             ? negative ? unchecked(0 - magnitude) : magnitude
-            : throw QapiException.InvalidParameterType(FullName(name), "integer");
+            : throw QapiException.InvalidParameterValue(FullName(name), Mode == QapiInputMode.Options ? "a uint64 value" : "integer");
     }
 
     private ulong ParseSize(string text, string? name)
@@ -82,7 +87,7 @@ public sealed partial class QapiReader
             && value <= ulong.MaxValue >> shift;
         return fraction
             ? (ulong)(decimal.Parse(digits, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture) * (1UL << shift))
-            : throw QapiException.InvalidParameterValue(FullName(name), "a size");
+            : throw QapiException.InvalidParameterValue(FullName(name), Mode == QapiInputMode.Options ? "a size value" : "size");
     }
 
     // C's strtoull with base 0: decimal, 0x hexadecimal, 0 octal.

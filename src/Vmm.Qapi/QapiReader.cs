@@ -11,6 +11,9 @@ public enum QapiInputMode
 
     /// <summary>Every scalar is a string, as key=value options give it.</summary>
     Keyval,
+
+    /// <summary>As <see cref="Keyval"/>, with the error texts of -object, and "1-3" as a list of integers.</summary>
+    Options,
 }
 
 /// <summary>
@@ -147,7 +150,7 @@ public sealed partial class QapiReader
     /// <exception cref="QapiException">The value has another type.</exception>
     public bool Bool(QValue value, string? name)
     {
-        if (Mode == QapiInputMode.Keyval)
+        if (Mode != QapiInputMode.Json)
         {
             return ParseBool(Scalar(value, name), name);
         }
@@ -159,7 +162,7 @@ public sealed partial class QapiReader
     /// <exception cref="QapiException">The value has another type or is out of range.</exception>
     public long Int64(QValue value, string? name)
     {
-        if (Mode == QapiInputMode.Keyval)
+        if (Mode != QapiInputMode.Json)
         {
             return ParseInt64(Scalar(value, name), name);
         }
@@ -171,7 +174,7 @@ public sealed partial class QapiReader
     /// <exception cref="QapiException">The value has another type or is out of range.</exception>
     public ulong UInt64(QValue value, string? name)
     {
-        if (Mode == QapiInputMode.Keyval)
+        if (Mode != QapiInputMode.Json)
         {
             return ParseUInt64(Scalar(value, name), name);
         }
@@ -195,7 +198,7 @@ public sealed partial class QapiReader
     /// <summary>A size in bytes; with suffixes in key=value input.</summary>
     /// <exception cref="QapiException">The value has another type or is out of range.</exception>
     public ulong Size(QValue value, string? name) =>
-        Mode == QapiInputMode.Keyval ? ParseSize(Scalar(value, name), name) : UInt64(value, name);
+        Mode != QapiInputMode.Json ? ParseSize(Scalar(value, name), name) : UInt64(value, name);
 
     /// <summary>An 8-bit integer.</summary>
     public sbyte Int8(QValue value, string? name) => Narrow<sbyte>(Int64(value, name), name, "int8_t");
@@ -219,7 +222,7 @@ public sealed partial class QapiReader
     /// <exception cref="QapiException">The value has another type.</exception>
     public double Number(QValue value, string? name)
     {
-        if (Mode == QapiInputMode.Keyval)
+        if (Mode != QapiInputMode.Json)
         {
             string text = Scalar(value, name);
             return double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double d) && double.IsFinite(d)
@@ -273,7 +276,7 @@ public sealed partial class QapiReader
             ref Frame frame = ref _frames[i];
             if (frame.Dict == null)
             {
-                string index = Mode == QapiInputMode.Keyval ? "." + frame.Index : "[" + frame.Index + "]";
+                string index = Mode != QapiInputMode.Json ? "." + frame.Index : "[" + frame.Index + "]";
                 path = index + (separate ? "." : "") + path;
                 separate = false;
             }

@@ -42,6 +42,9 @@ public interface IMachineServices
     /// <summary>The object tree.</summary>
     QomTree Objects { get; }
 
+    /// <summary>Realizes the devices that a device is made of.</summary>
+    DeviceFactory Devices { get; }
+
     /// <summary>The accelerator that runs this machine.</summary>
     IAccelerator Accelerator { get; }
 

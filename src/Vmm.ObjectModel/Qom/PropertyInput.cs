@@ -17,12 +17,22 @@ public readonly struct PropertyInput
     /// <param name="isKeyval">Scalars are strings to convert.</param>
     /// <param name="tree">The tree in which links are resolved; null where no links are expected.</param>
     public PropertyInput(string name, QValue value, bool isKeyval, QomTree? tree = null)
+        : this(name, value, isKeyval ? QapiInputMode.Keyval : QapiInputMode.Json, tree)
+    {
+    }
+
+    /// <summary>Wraps a value.</summary>
+    /// <param name="name">Property name, for error texts.</param>
+    /// <param name="value">The value.</param>
+    /// <param name="mode">How scalars arrive.</param>
+    /// <param name="tree">The tree in which links are resolved; null where no links are expected.</param>
+    public PropertyInput(string name, QValue value, QapiInputMode mode, QomTree? tree = null)
     {
         Name = name;
         Value = value;
-        IsKeyval = isKeyval;
+        IsKeyval = mode != QapiInputMode.Json;
         Tree = tree;
-        _reader = new QapiReader(isKeyval ? QapiInputMode.Keyval : QapiInputMode.Json);
+        _reader = new QapiReader(mode);
     }
 
     /// <summary>Property name.</summary>
@@ -81,10 +91,16 @@ public readonly struct PropertyInput
         return i >= 0 ? i : throw QapiException.InvalidEnumValue(Name, text);
     }
 
-    /// <summary>Reads a list of unsigned 16-bit integers.</summary>
+    /// <summary>Reads a list of unsigned 16-bit integers; with -object also one number or range "1-3".</summary>
     public List<ushort> ReadUInt16List()
     {
         var result = new List<ushort>();
+        if (_reader.Mode == QapiInputMode.Options && Value is QString text)
+        {
+            AppendRange(text.Value, result);
+            return result;
+        }
+
         QList list = _reader.BeginList(Value, Name);
         foreach (QValue item in list)
         {
@@ -109,5 +125,21 @@ public readonly struct PropertyInput
 
         QomTree tree = Tree ?? throw new InvalidOperationException("link property set without a tree: " + Name);
         return tree.ResolveLink(Name, path, typeName);
+    }
+
+    private void AppendRange(string text, List<ushort> result)
+    {
+        int dash = text.IndexOf('-');
+        string end = dash < 0 ? text : text[(dash + 1)..];
+        string start = dash < 0 ? text : text[..dash];
+        if (!ushort.TryParse(start, out ushort first) || !ushort.TryParse(end, out ushort last) || first > last)
+        {
+            throw QapiException.InvalidParameterValue(Name, "a uint64 value or range");
+        }
+
+        for (int i = first; i <= last; i++)
+        {
+            result.Add((ushort)i);
+        }
     }
 }

@@ -134,10 +134,10 @@ public sealed class QomTree
     /// <summary>Assigns a property.</summary>
     /// <param name="obj">The object.</param>
     /// <param name="name">Property name.</param>
-    /// <param name="value">Typed JSON; or, in keyval mode, a string.</param>
-    /// <param name="isKeyval">Scalars are command line strings.</param>
+    /// <param name="value">Typed JSON; or a string in the other modes.</param>
+    /// <param name="mode">How scalars arrive.</param>
     /// <exception cref="QapiException">No such property, not writable, not now, or the value does not fit.</exception>
-    public void SetProperty(QomObject obj, string name, QValue value, bool isKeyval = false)
+    public void SetProperty(QomObject obj, string name, QValue value, QapiInputMode mode = QapiInputMode.Json)
     {
         QomPropertyInfo property = FindProperty(obj, name) ?? throw NotFound(obj, name);
         if (property.Set is not { } set)
@@ -151,7 +151,7 @@ public sealed class QomTree
             throw new QapiException($"Attempt to set property '{name}' on {which} (type '{device.Type.Name}') after it was realized");
         }
 
-        set(obj, new PropertyInput(name, value, isKeyval, this));
+        set(obj, new PropertyInput(name, value, mode, this));
     }
 
     private static QapiException NotFound(QomObject obj, string name) => new($"Property '{obj.Type.Name}.{name}' not found");

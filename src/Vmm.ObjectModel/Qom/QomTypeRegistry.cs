@@ -119,6 +119,20 @@ public sealed class QomTypeRegistry
         return false;
     }
 
+    /// <summary>QOM type of the bus that devices of a type plug into, its own or its ancestors'; null for none.</summary>
+    public string? BusTypeOf(QomTypeInfo type)
+    {
+        for (QomTypeInfo? t = type; t is not null; t = ParentOf(t))
+        {
+            if (t.BusType is { } bus)
+            {
+                return bus;
+            }
+        }
+
+        return null;
+    }
+
     /// <summary>Properties that a type itself adds, in declaration order.</summary>
     public QomPropertyInfo[] OwnProperties(QomTypeInfo type)
     {
