@@ -155,9 +155,9 @@ internal static class Measurements
         for (int i = 0; i < runs; i++)
         {
             using Launched l = Launched.Start(subject, [.. Guest(machine, kernel), "-debugcon", "stdio"]);
-            l.ReadOutputUntil((byte)'<');
+            l.ReadOutputUntil((byte)'B');
             long t = Stopwatch.GetTimestamp();
-            l.ReadOutputUntil((byte)'>');
+            l.ReadOutputUntil((byte)'E');
             samples[i] = Stopwatch.GetElapsedTime(t).TotalMicroseconds / count;
         }
 
