@@ -35,7 +35,7 @@ const int PortWrites = 50_000;
 string ports = Save("ports.elf", TestGuests.PortLoop(PortWrites));
 string spin = Save("spin.elf", TestGuests.Spin());
 
-string[] stopped = ["-machine", "microvm", "-accel", "kvm", "-cpu", "host,-cx16", "-m", "64", "-nodefaults", "-display", "none", "-no-user-config", "-S", "-kernel", hello];
+string[] stopped = ["-machine", "microvm", "-accel", "kvm", "-cpu", "qemu64", "-m", "64", "-nodefaults", "-display", "none", "-no-user-config", "-S", "-kernel", hello];
 string[] stoppedPc = [.. stopped];
 stoppedPc[1] = "pc";
 
