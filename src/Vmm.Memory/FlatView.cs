@@ -19,6 +19,10 @@ public sealed class FlatRange
             HostAddress = block.HostAddress + (nint)BlockOffset;
             ReadsDirectly = region.IsRam || romd;
             WritesDirectly = region.IsRam && !readOnly;
+            if (dirty != DirtyClients.None)
+            {
+                block.EnableDirtyBitmap(dirty);
+            }
         }
     }
 

@@ -1,11 +1,12 @@
 namespace Vmm.ObjectModel.Accel;
 
 /// <summary>A segment register with its hidden part (Intel SDM vol. 3, 3.4.3).</summary>
-public record struct SegmentState(ushort Selector, ulong Base, uint Limit, byte Type, bool Present, byte Dpl, bool Db, bool S, bool L, bool G)
+public record struct SegmentState(ushort Selector, ulong Base, uint Limit, byte Type, bool Present, byte Dpl, bool Db, bool S, bool L, bool G, bool Avl = false)
 {
     /// <summary>Flags as QEMU shows them: descriptor bits 8..23 in place (type, S, DPL, P, AVL, L, D/B, G).</summary>
     public readonly uint Flags =>
-        ((uint)Type << 8) | (S ? 1u << 12 : 0) | ((uint)Dpl << 13) | (Present ? 1u << 15 : 0) | (L ? 1u << 21 : 0) | (Db ? 1u << 22 : 0) | (G ? 1u << 23 : 0);
+        ((uint)Type << 8) | (S ? 1u << 12 : 0) | ((uint)Dpl << 13) | (Present ? 1u << 15 : 0)
+        | (Avl ? 1u << 20 : 0) | (L ? 1u << 21 : 0) | (Db ? 1u << 22 : 0) | (G ? 1u << 23 : 0);
 }
 
 /// <summary>
@@ -65,6 +66,18 @@ public sealed class CpuArchState
     /// <summary>x87 control, status, tag words and the eight 80-bit registers (16 bytes each), MXCSR and 16 XMM registers (16 bytes each).</summary>
     public FpuArchState Fpu { get; } = new();
 
+    /// <summary>XCR0: the state components that XSAVE manages; 0 where the CPU has no XSAVE.</summary>
+    public ulong Xcr0 { get; set; }
+
+    /// <summary>In system management mode.</summary>
+    public bool IsSmm { get; set; }
+
+    /// <summary>Waiting in HLT (or for its start-up message).</summary>
+    public bool IsHalted { get; set; }
+
+    /// <summary>Current privilege level.</summary>
+    public int Cpl => Segments[2].Dpl;
+
     /// <summary>True in long mode with a 64-bit code segment.</summary>
     public bool Is64BitCode => (Efer & 0x400) != 0 && Segments[1].L;
 }
@@ -95,6 +108,9 @@ public sealed class FpuArchState
 
     /// <summary>XMM0..XMM15, 16 bytes each.</summary>
     public byte[] Xmm { get; } = new byte[256];
+
+    /// <summary>Upper halves of YMM0..YMM15, 16 bytes each.</summary>
+    public byte[] YmmHigh { get; } = new byte[256];
 
     /// <summary>MXCSR.</summary>
     public uint Mxcsr { get; set; } = 0x1f80;

@@ -1,0 +1,114 @@
+using Vmm.Interop;
+using Vmm.Interop.KvmApi;
+using Vmm.Memory;
+using Vmm.ObjectModel.Accel;
+using Vmm.ObjectModel.Devices;
+
+namespace Vmm.Kvm;
+
+/// <summary>The interrupt controller that feeds the INTR pin of the boot CPU when none is in the kernel. Machine lock.</summary>
+public interface IExternalInterrupts
+{
+    /// <summary>True while INTR is asserted.</summary>
+    bool IsPending { get; }
+
+    /// <summary>The interrupt acknowledge cycle: the vector.</summary>
+    byte Acknowledge();
+}
+
+/// <content>Interrupt controllers in the kernel.</content>
+public sealed partial class KvmAccelerator
+{
+    private const int IoapicPins = 24;
+
+    /// <inheritdoc/>
+    public KernelIrqchip CreateIrqchip(KernelIrqchipMode mode)
+    {
+        if (mode != KernelIrqchipMode.Off && Vm.CheckExtension(KvmUapi.KVM_CAP_IRQCHIP) == 0)
+        {
+            mode = KernelIrqchipMode.Off;
+        }
+
+        switch (mode)
+        {
+            case KernelIrqchipMode.On:
+                Check(Vm.CreateIrqchip(), "Create kernel irqchip failed");
+                AddDefaultRoutes();
+                break;
+            case KernelIrqchipMode.Split:
+                Check(Vm.EnableSplitIrqchip(IoapicPins), "Could not enable split IRQ mode");
+                Routing.ReserveLow(IoapicPins);
+                break;
+        }
+
+        Irqchip = mode;
+        return new KernelIrqchip(mode, mode == KernelIrqchipMode.On ? new GsiSink(Vm) : null);
+    }
+
+    /// <summary>Makes the in-kernel PIT (only with all controllers in the kernel).</summary>
+    /// <param name="reinject">True to deliver lost ticks late (policy "delay"), false to drop them (policy "discard").</param>
+    public void CreatePit(bool reinject)
+    {
+        Check(Vm.CreatePit2(KvmUapi.KVM_PIT_SPEAKER_DUMMY), "Create kernel PIC irqchip failed");
+        SetPitReinject(reinject);
+    }
+
+    /// <summary>Sets what happens to PIT ticks that the guest missed.</summary>
+    public void SetPitReinject(bool reinject)
+    {
+        if (Vm.CheckExtension(KvmUapi.KVM_CAP_REINJECT_CONTROL) != 0)
+        {
+            Check(Vm.SetPitReinject(reinject), "Can't set in-kernel PIT reinjection");
+        }
+    }
+
+    /// <summary>
+    /// The window at 0xfee00000 through which devices send messages (<c>kvm-apic-msi</c>); the vCPUs' own accesses never get there.
+    /// </summary>
+    public MemoryRegion CreateMsiWindow() =>
+        MemoryRegion.Io("kvm-apic-msi", 0x100000, new MsiWindow(this), new IoConstraints(4, 4, 4, 4), threadSafe: true);
+
+    private static void Check(Errno errno, string text)
+    {
+        if (errno != Errno.OK)
+        {
+            throw new Vmm.Qapi.QapiException(Vmm.Qapi.QapiErrorClass.GenericError, $"{text}: {errno.Message()}");
+        }
+    }
+
+    private void AddDefaultRoutes()
+    {
+        for (uint i = 0; i < 8; i++)
+        {
+            Routing.AddPin(i, KvmUapi.KVM_IRQCHIP_PIC_MASTER, i);
+        }
+
+        for (uint i = 8; i < 16; i++)
+        {
+            Routing.AddPin(i, KvmUapi.KVM_IRQCHIP_PIC_SLAVE, i - 8);
+        }
+
+        // The timer's GSI 0 is wired to pin 2 of the I/O APIC; GSI 2 is the cascade.
+        for (uint i = 0; i < IoapicPins; i++)
+        {
+            if (i != 2)
+            {
+                Routing.AddPin(i, KvmUapi.KVM_IRQCHIP_IOAPIC, i == 0 ? 2 : i);
+            }
+        }
+
+        Check(Routing.Commit(), "Could not set up the interrupt routing table");
+    }
+
+    private sealed class GsiSink(KvmVmFd vm) : IInterruptSink
+    {
+        public void SetLevel(int pin, int level) => _ = vm.IrqLine((uint)pin, level != 0);
+    }
+
+    private sealed class MsiWindow(KvmAccelerator accelerator) : IIoHandler
+    {
+        public ulong Read(ulong offset, int size) => uint.MaxValue;
+
+        public void Write(ulong offset, ulong value, int size) => accelerator.SignalMsi(0xfee00000 + offset, (uint)value);
+    }
+}

@@ -1,0 +1,339 @@
+using Vmm.Interop;
+using Vmm.Interop.KvmApi;
+using Vmm.Memory;
+using Vmm.ObjectModel.Accel;
+
+namespace Vmm.Kvm;
+
+/// <summary>
+/// A vCPU and its thread "CPU n/KVM". The thread owns the KVM descriptor; others hand it work, which it does outside guest mode after it
+/// has completed the I/O instruction that is in flight. Stopping, resuming and work are serialised by the vCPU's gate, which is never held
+/// while guest accesses are dispatched.
+/// </summary>
+public sealed partial class KvmVcpu : IVcpu
+{
+    private readonly KvmAccelerator _accelerator;
+    private readonly KvmVcpuFd _fd;
+    private readonly KvmRun _run;
+    private readonly VcpuSetup _setup;
+    private readonly object _gate = new();
+    private readonly Queue<WorkItem> _work = new();
+    private readonly Thread _thread;
+
+    // Under the gate; _attention is read without it and tells the thread to look at the others.
+    private int _attention = 1;
+    private bool _stopRequested = true;
+    private bool _stopped;
+    private bool _exitRequested;
+    private bool _finished;
+
+    // Of the vCPU thread.
+    private bool _ioInFlight;
+    private bool _halted;
+    private LookupCache _portCache;
+    private LookupCache _memoryCache;
+    private ulong _exits;
+    private int _threadId;
+
+    internal KvmVcpu(KvmAccelerator accelerator, KvmVcpuFd fd, VcpuSetup setup)
+    {
+        _accelerator = accelerator;
+        _fd = fd;
+        _run = fd.Run;
+        _setup = setup;
+        _thread = new Thread(ThreadMain, 512 * 1024) { IsBackground = true, Name = $"CPU {setup.Index}/KVM" };
+    }
+
+    /// <inheritdoc/>
+    public int Index => _setup.Index;
+
+    /// <inheritdoc/>
+    public uint ApicId => _setup.ApicId;
+
+    /// <inheritdoc/>
+    public int ThreadId => Volatile.Read(ref _threadId);
+
+    /// <summary>The CPU model that the vCPU was made from.</summary>
+    public ICpuModel Model => _setup.Model;
+
+    /// <summary>Exits to user space so far.</summary>
+    public ulong Exits => Volatile.Read(ref _exits);
+
+    /// <summary>The KVM descriptor; its ioctls belong to the vCPU thread (<see cref="RunOnVcpu"/>).</summary>
+    public KvmVcpuFd Fd => _fd;
+
+    /// <inheritdoc/>
+    public bool IsHalted
+    {
+        get
+        {
+            if (_accelerator.Irqchip == KernelIrqchipMode.Off)
+            {
+                return Volatile.Read(ref _halted);
+            }
+
+            KvmMpState state = default;
+            RunOnVcpu(() => _ = _fd.GetMpState(out state));
+            return state.mp_state is not (KvmUapi.KVM_MP_STATE_RUNNABLE or KvmUapi.KVM_MP_STATE_SIPI_RECEIVED);
+        }
+    }
+
+    /// <summary>Set when the VM's clock was stopped: the guest is told before it runs on.</summary>
+    internal bool TellClockStopped { get; set; }
+
+    /// <inheritdoc/>
+    public void RunOnVcpu(Action work)
+    {
+        if (Thread.CurrentThread == _thread)
+        {
+            work();
+            return;
+        }
+
+        var item = new WorkItem(work);
+        lock (_gate)
+        {
+            if (_finished)
+            {
+                return;
+            }
+
+            _work.Enqueue(item);
+            Alert();
+        }
+
+        _accelerator.ReleaseLockAnd((this, item), static s => s.Item1.WaitFor(s.item));
+        item.Failure?.Throw();
+    }
+
+    /// <inheritdoc/>
+    public void InjectNmi() => RunOnVcpu(InjectNmiHere);
+
+    internal void Start()
+    {
+        _thread.Start();
+        lock (_gate)
+        {
+            while (_threadId == 0)
+            {
+                Monitor.Wait(_gate);
+            }
+        }
+    }
+
+    internal void RequestStop()
+    {
+        lock (_gate)
+        {
+            if (!_stopRequested)
+            {
+                _stopRequested = true;
+                Alert();
+            }
+        }
+    }
+
+    internal void WaitStopped()
+    {
+        lock (_gate)
+        {
+            while (!_stopped && !_finished)
+            {
+                Monitor.Wait(_gate);
+            }
+        }
+    }
+
+    internal void Resume()
+    {
+        lock (_gate)
+        {
+            _stopRequested = false;
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    internal void RequestExit()
+    {
+        lock (_gate)
+        {
+            _exitRequested = true;
+            Alert();
+        }
+    }
+
+    internal void Join()
+    {
+        lock (_gate)
+        {
+            while (!_finished)
+            {
+                Monitor.Wait(_gate);
+            }
+        }
+
+        _thread.Join();
+        _fd.Dispose();
+    }
+
+    /// <summary>Wakes a vCPU that waits in HLT for its external interrupt line (no controller in the kernel). Any thread.</summary>
+    internal void KickForInterrupt()
+    {
+        lock (_gate)
+        {
+            Alert();
+        }
+    }
+
+    /// <summary>Under the gate: makes the thread look at its requests, wherever it is.</summary>
+    private void Alert()
+    {
+        Volatile.Write(ref _attention, 1);
+        Monitor.PulseAll(_gate);
+        if (!_stopped && _threadId != 0 && Thread.CurrentThread != _thread)
+        {
+            _ = _run.RequestImmediateExit(_threadId);
+        }
+    }
+
+    private void WaitFor(WorkItem item)
+    {
+        lock (_gate)
+        {
+            while (!item.Done)
+            {
+                Monitor.Wait(_gate);
+            }
+        }
+    }
+
+    private void ThreadMain()
+    {
+        Threads.SetName(_thread.Name!);
+        _ = Signals.Unblock([Signals.Kick]);
+        lock (_gate)
+        {
+            Volatile.Write(ref _threadId, Threads.Gettid());
+            Monitor.PulseAll(_gate);
+        }
+
+        try
+        {
+            while (Volatile.Read(ref _attention) == 0 || HandleRequests())
+            {
+                Step();
+            }
+        }
+        catch (Exception e)
+        {
+            Environment.FailFast($"CPU {Index}/KVM: {e}", e);
+        }
+    }
+
+    /// <summary>Does what others asked for; false when the thread is to end.</summary>
+    private bool HandleRequests()
+    {
+        CompleteIo();
+        lock (_gate)
+        {
+            while (true)
+            {
+                if (_work.TryDequeue(out WorkItem? item))
+                {
+                    Run(item);
+                }
+                else if (_exitRequested)
+                {
+                    _finished = true;
+                    _stopped = true;
+                    Monitor.PulseAll(_gate);
+                    return false;
+                }
+                else if (_stopRequested)
+                {
+                    if (!_stopped)
+                    {
+                        _stopped = true;
+                        Monitor.PulseAll(_gate);
+                    }
+
+                    Monitor.Wait(_gate);
+                }
+                else
+                {
+                    break;
+                }
+            }
+
+            // Kicks are sent under the gate: what they were for is done, and a later one is not lost here.
+            _stopped = false;
+            _run.ImmediateExit = false;
+            Volatile.Write(ref _attention, 0);
+        }
+
+        if (TellClockStopped)
+        {
+            TellClockStopped = false;
+            _ = _fd.KvmclockCtrl();
+        }
+
+        return true;
+    }
+
+    private void Run(WorkItem item)
+    {
+        Monitor.Exit(_gate);
+        try
+        {
+            item.Work();
+        }
+        catch (Exception e)
+        {
+            item.Failure = global::System.Runtime.ExceptionServices.ExceptionDispatchInfo.Capture(e);
+        }
+        finally
+        {
+            Monitor.Enter(_gate);
+            item.Done = true;
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    /// <summary>
+    /// Lets the kernel finish the instruction whose I/O we did: registers are right only then. The guest does not execute anything else.
+    /// </summary>
+    private void CompleteIo()
+    {
+        while (_ioInFlight)
+        {
+            _run.ImmediateExit = true;
+            _ioInFlight = false;
+            int result = _fd.Enter();
+            if (result == 0)
+            {
+                HandleExit();
+            }
+        }
+
+        _run.ImmediateExit = false;
+    }
+
+    /// <summary>Stops this vCPU from its own thread, until run control resumes the machine.</summary>
+    private void StopHere()
+    {
+        lock (_gate)
+        {
+            _stopRequested = true;
+            Volatile.Write(ref _attention, 1);
+        }
+    }
+
+    private sealed class WorkItem(Action work)
+    {
+        public Action Work { get; } = work;
+
+        public bool Done { get; set; }
+
+        public global::System.Runtime.ExceptionServices.ExceptionDispatchInfo? Failure { get; set; }
+    }
+}
