@@ -98,9 +98,10 @@ public sealed class AcpiTables
     {
         // Revision 3 for fixed hardware, 5 for hardware-reduced: the first that knows it.
         var f = new byte[(_config.Ged is null ? 244 : 268) - HeaderSize];
+
+        // X_FIRMWARE_CTRL stays zero: only one of the two FACS pointers may be set (ACPI 6.4, table 5.9).
         WriteTable32(f, 36, facs);
         WriteTable32(f, 40, dsdt);
-        WriteTable64(f, 132, facs);
         WriteTable64(f, 140, dsdt);
         var architecture = (_config.Keyboard ? 2u : 0) | (_config.Serials.Count > 0 || _config.Keyboard ? 1u : 0);
         f[109 - HeaderSize] = (byte)architecture;
