@@ -1,69 +1,94 @@
-using System.Runtime.InteropServices;
 using Vmm.EventLoop;
 using Vmm.Qapi;
 
 namespace Vmm.Monitor;
 
-/// <summary>What the greeting and query-version say.</summary>
-/// <param name="Major">Version of the interface.</param>
-/// <param name="Minor">Version of the interface.</param>
-/// <param name="Micro">Version of the interface.</param>
-/// <param name="Package">Who built it.</param>
-public sealed record MonitorVersion(int Major, int Minor, int Micro, string Package);
-
 /// <summary>
-/// What all monitors of a process share: the command tables, the list of sessions, the delivery of events. Home: the main loop;
-/// <see cref="Emit"/> may be called on any thread.
+/// All monitors of the program: their sessions, the order in which commands of several sessions run (one at a time), and the broadcast of
+/// events with their rate limits. Home: the main loop, except <see cref="Emit"/>.
 /// </summary>
-public sealed class MonitorCore : IEventEmitter, IDisposable
+public sealed class MonitorCore : IEventEmitter
 {
-    private readonly EventLoop.EventLoop _loop;
-    private readonly ClockType _eventClock;
-    private readonly List<QmpSession> _sessions = [];
-    private readonly Dictionary<(string Event, string? Key), Throttle> _throttles = [];
-    private readonly JsonWriter _compact = new();
+    private readonly List<MonitorSession> _sessions = [];
+    private readonly Dictionary<(string Name, string? Key), EventThrottle> _throttles = [];
+    private readonly JsonWriter _compactEvent = new();
+    private readonly JsonWriter _prettyEvent = new(pretty: true);
+    private readonly Action<HmpTable>? _fillHumanTable;
+    private HmpTable? _humanTable;
+    private bool _dispatching;
+    private Task? _running;
+    private int _nextSession;
 
-    /// <summary>A core without sessions.</summary>
+    /// <summary>Creates the core without any monitor.</summary>
     /// <param name="loop">The main loop.</param>
-    /// <param name="version">Version to announce.</param>
+    /// <param name="version">What the greeting announces.</param>
     /// <param name="table">Commands and events.</param>
-    /// <param name="eventClock">Clock of the rate limits: realtime, or virtual under qtest.</param>
-    public MonitorCore(EventLoop.EventLoop loop, MonitorVersion version, CommandTable table, ClockType eventClock = ClockType.Realtime)
+    /// <param name="eventClock">The clock of rate limits: realtime, or virtual under the qtest accelerator.</param>
+    /// <param name="fillHumanTable">Registers the HMP commands when one is first used.</param>
+    public MonitorCore(
+        EventLoop.EventLoop loop,
+        MonitorVersion version,
+        CommandTable table,
+        ClockType eventClock = ClockType.Realtime,
+        Action<HmpTable>? fillHumanTable = null)
     {
-        _loop = loop;
+        Loop = loop;
         Version = version;
         Table = table;
-        _eventClock = eventClock;
+        EventClock = eventClock;
+        _fillHumanTable = fillHumanTable;
     }
 
-    /// <summary>Version announced.</summary>
-    public MonitorVersion Version { get; }
+    /// <summary>The main loop.</summary>
+    public EventLoop.EventLoop Loop { get; }
 
     /// <summary>Commands and events.</summary>
     public CommandTable Table { get; }
 
-    /// <summary>Human monitor commands.</summary>
-    public HmpTable HumanTable { get; } = new();
+    /// <summary>The HMP commands; registered on first use.</summary>
+    public HmpTable HumanTable
+    {
+        get
+        {
+            if (_humanTable == null)
+            {
+                _humanTable = new HmpTable();
+                _fillHumanTable?.Invoke(_humanTable);
+            }
 
-    /// <summary>True between <c>-preconfig</c> and x-exit-preconfig: only commands that allow it run.</summary>
+            return _humanTable;
+        }
+    }
+
+    /// <summary>What the greeting announces.</summary>
+    public MonitorVersion Version { get; }
+
+    /// <summary>The monitors in the order in which they were added.</summary>
+    public IReadOnlyList<MonitorSession> Sessions => _sessions;
+
+    /// <summary>Whether the machine is not created yet, so that only some commands are permitted.</summary>
     public bool IsPreconfig { get; set; }
 
-    /// <summary>Open QMP sessions.</summary>
-    public IReadOnlyList<QmpSession> Sessions => _sessions;
+    /// <summary>Whether a vCPU of that index exists.</summary>
+    public Func<int, bool> CpuExists { get; set; } = static _ => false;
 
-    /// <summary>Called when the last client has gone: unused fd sets can be dropped.</summary>
+    /// <summary>The value of a register of a vCPU (-1: the first) for expressions such as "$rax"; null for an unknown one.</summary>
+    public Func<int, string, long?> ReadRegister { get; set; } = static (_, _) => null;
+
+    /// <summary>The clock of rate limits.</summary>
+    public ClockType EventClock { get; }
+
+    /// <summary>Called when the last connected client is gone.</summary>
     public Action? LastClientGone { get; set; }
 
-    internal EventLoop.EventLoop Loop => _loop;
-
-    /// <summary>True while any client is connected.</summary>
+    /// <summary>Whether any client is connected.</summary>
     public bool HasClients
     {
         get
         {
-            foreach (QmpSession session in _sessions)
+            foreach (MonitorSession session in _sessions)
             {
-                if (session.IsConnected)
+                if (session.IsOpen)
                 {
                     return true;
                 }
@@ -73,37 +98,57 @@ public sealed class MonitorCore : IEventEmitter, IDisposable
         }
     }
 
+    /// <summary>Adds a QMP monitor.</summary>
+    /// <param name="channel">Its stream.</param>
+    /// <param name="name">Its id.</param>
+    /// <param name="pretty">Indent messages.</param>
+    /// <param name="oob">Offer the oob capability; a multiplexed stream does not.</param>
+    public QmpSession AddQmp(IMonitorChannel channel, string? name = null, bool pretty = false, bool oob = true)
+    {
+        var session = new QmpSession(this, channel, name, pretty, oob);
+        Add(session);
+        return session;
+    }
+
+    /// <summary>Takes a monitor away and closes the descriptors it holds.</summary>
+    public void Remove(MonitorSession session)
+    {
+        if (_sessions.Remove(session))
+        {
+            session.Stop();
+        }
+    }
+
+    /// <summary>Writes what monitors have buffered, as far as it goes without blocking. Before the process ends.</summary>
+    public void FlushAll()
+    {
+        foreach (MonitorSession session in _sessions)
+        {
+            session.Flush();
+        }
+    }
+
     /// <inheritdoc/>
     public void Emit(IQmpEvent qmpEvent)
     {
-        // The timestamp is that of the event, not that of its delivery.
-        long nowNs = _loop.Clocks.NowNs(ClockType.Host);
-        if (_loop.IsHomeThread)
+        long timestampNs = Loop.Clocks.NowNs(ClockType.Host);
+        if (Loop.IsHomeThread)
         {
-            Deliver(qmpEvent, nowNs);
+            Emit(qmpEvent, timestampNs);
         }
         else
         {
-            _loop.Post(static s => s.Core.Deliver(s.Event, s.NowNs), (Core: this, Event: qmpEvent, NowNs: nowNs));
+            Loop.Post(() => Emit(qmpEvent, timestampNs));
         }
     }
 
-    /// <inheritdoc/>
-    public void Dispose()
+    internal void Add(MonitorSession session)
     {
-        foreach (Throttle throttle in _throttles.Values)
-        {
-            throttle.Timer.Dispose();
-        }
-
-        _throttles.Clear();
+        _sessions.Add(session);
+        session.Start();
     }
 
-    internal void Add(QmpSession session) => _sessions.Add(session);
-
-    internal void Remove(QmpSession session) => _sessions.Remove(session);
-
-    internal void ClientGone()
+    internal void SessionClosed()
     {
         if (!HasClients)
         {
@@ -111,101 +156,126 @@ public sealed class MonitorCore : IEventEmitter, IDisposable
         }
     }
 
-    private void Deliver(IQmpEvent qmpEvent, long nowNs)
+    /// <summary>Runs queued requests, one at a time over all sessions, sessions taking turns.</summary>
+    internal void Dispatch()
+    {
+        if (_dispatching || _running != null)
+        {
+            return;
+        }
+
+        _dispatching = true;
+        while (NextSession() is { } session)
+        {
+            Task? running = session.ExecuteNext();
+            if (running != null)
+            {
+                _running = AwaitRequest(running, session);
+                if (!_running.IsCompleted)
+                {
+                    break;
+                }
+
+                _running = null;
+            }
+            else
+            {
+                session.EndRequest();
+            }
+        }
+
+        _dispatching = false;
+    }
+
+    private async Task AwaitRequest(Task running, QmpSession session)
+    {
+        // The continuation must not run inside Dispatch: it is the one that clears the running request.
+        await running.ConfigureAwait(true);
+        await Loop.SwitchTo();
+        _running = null;
+        session.EndRequest();
+        Dispatch();
+    }
+
+    private QmpSession? NextSession()
+    {
+        int count = _sessions.Count;
+        for (int i = 0; i < count; i++)
+        {
+            int index = (_nextSession + i) % count;
+            if (_sessions[index] is QmpSession { HasRequests: true } session)
+            {
+                _nextSession = index + 1;
+                return session;
+            }
+        }
+
+        return null;
+    }
+
+    private void Emit(IQmpEvent qmpEvent, long timestampNs)
     {
         QmpEventInfo info = qmpEvent.Info;
         if (info.RateLimitMs == 0)
         {
-            Send(qmpEvent, nowNs);
+            Broadcast(qmpEvent, timestampNs);
             return;
         }
 
         (string, string?) key = (info.Name, qmpEvent.RateKey);
-        if (_throttles.TryGetValue(key, out Throttle? throttle))
+        if (_throttles.TryGetValue(key, out EventThrottle? throttle))
         {
-            // Within the interval the latest one wins and goes out when the interval ends.
-            throttle.Pending = qmpEvent;
-            throttle.PendingNs = nowNs;
+            throttle.Postpone(qmpEvent, timestampNs);
             return;
         }
 
-        Send(qmpEvent, nowNs);
-        throttle = new Throttle();
-        throttle.Timer = _loop.CreateTimer(_eventClock, () => IntervalEnded(key, throttle, info));
-        throttle.Timer.ArmAfter(info.RateLimitMs * 1_000_000L);
-        _throttles.Add(key, throttle);
+        Broadcast(qmpEvent, timestampNs);
+        _throttles.Add(key, new EventThrottle(this, info.RateLimitMs, () => _throttles.Remove(key)));
     }
 
-    private void IntervalEnded((string, string?) key, Throttle throttle, QmpEventInfo info)
+    internal void Broadcast(IQmpEvent qmpEvent, long timestampNs)
     {
-        if (throttle.Pending is { } pending)
-        {
-            throttle.Pending = null;
-            Send(pending, throttle.PendingNs);
-            throttle.Timer.ArmAfter(info.RateLimitMs * 1_000_000L);
-        }
-        else
-        {
-            _throttles.Remove(key);
-            throttle.Timer.Dispose();
-        }
-    }
-
-    private void Send(IQmpEvent qmpEvent, long nowNs)
-    {
-        bool written = false;
+        bool compact = false;
+        bool pretty = false;
         for (int i = 0; i < _sessions.Count; i++)
         {
-            QmpSession session = _sessions[i];
-            if (!session.WantsEvents)
+            if (_sessions[i] is not QmpSession { IsNegotiated: true } session)
             {
                 continue;
             }
 
-            if (session.IsPretty)
-            {
-                JsonWriter pretty = new(pretty: true);
-                WriteEvent(pretty, qmpEvent, nowNs);
-                session.SendEvent(pretty.WrittenSpan);
-                continue;
-            }
-
+            JsonWriter writer = session.IsPretty ? _prettyEvent : _compactEvent;
+            ref bool written = ref session.IsPretty ? ref pretty : ref compact;
             if (!written)
             {
-                _compact.Reset();
-                WriteEvent(_compact, qmpEvent, nowNs);
                 written = true;
+                Write(writer, qmpEvent, timestampNs);
             }
 
-            session.SendEvent(_compact.WrittenSpan);
+            session.SendEvent(writer.WrittenSpan);
         }
     }
 
-    private static void WriteEvent(JsonWriter writer, IQmpEvent qmpEvent, long nowNs)
+    private static void Write(JsonWriter w, IQmpEvent qmpEvent, long timestampNs)
     {
-        writer.WriteStartObject();
-        writer.WriteName("timestamp"u8);
-        writer.WriteStartObject();
-        writer.WriteName("seconds"u8);
-        writer.WriteNumber(nowNs / 1_000_000_000);
-        writer.WriteName("microseconds"u8);
-        writer.WriteNumber(nowNs % 1_000_000_000 / 1000);
-        writer.WriteEndObject();
-        writer.WriteName("event"u8);
-        writer.WriteString(qmpEvent.Info.Name);
-        if (qmpEvent.Info.HasData)
+        QmpEventInfo info = qmpEvent.Info;
+        w.Reset();
+        w.WriteStartObject();
+        w.WriteName("timestamp"u8);
+        w.WriteStartObject();
+        w.WriteName("seconds"u8);
+        w.WriteNumber(timestampNs / 1_000_000_000);
+        w.WriteName("microseconds"u8);
+        w.WriteNumber(timestampNs / 1000 % 1_000_000);
+        w.WriteEndObject();
+        w.WriteName("event"u8);
+        w.WriteString(info.Name);
+        if (info.HasData)
         {
-            writer.WriteName("data"u8);
-            qmpEvent.QapiWrite(writer);
+            w.WriteName("data"u8);
+            qmpEvent.QapiWrite(w);
         }
 
-        writer.WriteEndObject();
-    }
-
-    private sealed class Throttle
-    {
-        public IQmpEvent? Pending;
-        public long PendingNs;
-        public LoopTimer Timer = null!;
+        w.WriteEndObject();
     }
 }

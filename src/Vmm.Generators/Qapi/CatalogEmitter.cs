@@ -179,8 +179,11 @@ internal static class CatalogEmitter
         if (c.Result == null)
         {
             w.Line(call + ";");
-            w.Line("result.WriteStartObject();");
-            w.Line("result.WriteEndObject();");
+            if (!c.Parameters.Any(p => p.Role == ParameterRole.Writer))
+            {
+                w.Line("result.WriteStartObject();");
+                w.Line("result.WriteEndObject();");
+            }
         }
         else
         {
@@ -224,6 +227,9 @@ internal static class CatalogEmitter
             {
                 case ParameterRole.Session:
                     local = c.IsHmp ? "context.Session" : "session";
+                    break;
+                case ParameterRole.Writer:
+                    local = "result";
                     break;
                 case ParameterRole.HmpContext:
                     local = "context";

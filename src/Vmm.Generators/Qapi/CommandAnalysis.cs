@@ -100,6 +100,12 @@ internal static class CommandAnalysis
                 continue;
             }
 
+            if (display == QapiSymbols.Prefix + "JsonWriter" && !isHmp)
+            {
+                parameters.Add(new ParameterModel(ParameterRole.Writer, null, typeName));
+                continue;
+            }
+
             if (display == QapiSymbols.Prefix + "HmpContext" && isHmp)
             {
                 parameters.Add(new ParameterModel(ParameterRole.HmpContext, null, typeName));
@@ -124,8 +130,16 @@ internal static class CommandAnalysis
             bool isObject = wire.Kind is WireKind.Struct or WireKind.Union;
             bool named = declared.Any(d => d.Name == wireName && d.Letter != 'O');
             bool optional = QapiSymbols.IsNullable(parameter.Type) || parameter.HasExplicitDefaultValue;
+            string? fallback = Default(parameter);
+            if (isHmp && !optional && declared.Any(d => d.Name == wireName && d.Letter == '-'))
+            {
+                // A flag that is not given is false.
+                optional = true;
+                fallback = "false";
+            }
+
             var member = new MemberModel(
-                wireName, parameter.Name, wire, optional, QapiSymbols.Features(parameter), Default(parameter));
+                wireName, parameter.Name, wire, optional, QapiSymbols.Features(parameter), fallback);
             ParameterRole role = isObject && !named ? ParameterRole.Boxed
                 : wire.Kind == WireKind.Dict && (declared.Any(d => d.Letter == 'O') || (isHmp && !named)) ? ParameterRole.Rest
                 : ParameterRole.Member;

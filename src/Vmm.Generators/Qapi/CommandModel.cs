@@ -15,6 +15,9 @@ internal enum ParameterRole
     /// <summary>The calling monitor.</summary>
     Session,
 
+    /// <summary>The writer of the result, for commands that write it themselves.</summary>
+    Writer,
+
     /// <summary>The terminal of an HMP command.</summary>
     HmpContext,
 

@@ -1,115 +1,87 @@
 using Vmm.Qapi;
 
-namespace Vmm.Monitor.Qmp;
+namespace Vmm.Monitor;
 
-/// <summary>Optional abilities of a QMP session.</summary>
+/// <summary>Capabilities that a client can enable.</summary>
 [QapiEnum]
-public enum QMPCapability
+[QapiName("QMPCapability")]
+public enum QmpCapability
 {
-    /// <summary>Out-of-band execution.</summary>
+    /// <summary>Commands may be executed out of band.</summary>
     Oob,
 }
 
-/// <summary>Three-part version number.</summary>
-[QapiStruct]
-public sealed partial record VersionTriple
-{
-    /// <summary>Major.</summary>
-    public required int Major { get; init; }
-
-    /// <summary>Minor.</summary>
-    public required int Minor { get; init; }
-
-    /// <summary>Micro.</summary>
-    public required int Micro { get; init; }
-}
-
-/// <summary>Version of the program.</summary>
-[QapiStruct]
-public sealed partial record VersionInfo
-{
-    /// <summary>Version of the interface.</summary>
-    public required VersionTriple Qemu { get; init; }
-
-    /// <summary>Who built it.</summary>
-    public required string Package { get; init; }
-}
-
-/// <summary>Name of a command.</summary>
+/// <summary>The name of a command.</summary>
 [QapiStruct]
 public sealed partial record CommandInfo
 {
-    /// <summary>Wire name.</summary>
+    /// <summary>The name.</summary>
     public required string Name { get; init; }
 }
 
-/// <summary>Name of an event.</summary>
+/// <summary>The name of an event.</summary>
 [QapiStruct]
 public sealed partial record EventInfo
 {
-    /// <summary>Wire name.</summary>
+    /// <summary>The name.</summary>
     public required string Name { get; init; }
 }
 
-/// <summary>The commands that are about the monitor itself.</summary>
+/// <summary>The commands about the monitor itself.</summary>
 public sealed class MonitorCommands(MonitorCore core)
 {
-    /// <summary>Ends negotiation mode and enables the capabilities asked for.</summary>
+    /// <summary>Ends capabilities negotiation and enables the named capabilities.</summary>
     [QmpCommand("qmp_capabilities", ArgsType = "enable:q?", AllowPreconfig = true, Since = "0.13")]
-    public static void QmpCapabilities(IMonitorSession session, List<QMPCapability>? enable = null)
+    public static void Capabilities(QmpCapability[]? enable, IMonitorSession session)
     {
-        if (session is not QmpSession qmp)
+        if (session is QmpSession qmp)
         {
-            return;
+            qmp.Negotiate(enable ?? []);
         }
-
-        if (qmp.IsNegotiated)
-        {
-            throw new QapiException(QapiErrorClass.CommandNotFound, "Capabilities negotiation is already complete, command ignored");
-        }
-
-        bool oob = enable is { Count: > 0 };
-        if (oob && !qmp.OffersOob)
-        {
-            throw new QapiException("Capability 'oob' not available");
-        }
-
-        qmp.CompleteNegotiation(oob);
     }
 
-    /// <summary>Version of the program.</summary>
+    /// <summary>Returns the version of the interface and of the program.</summary>
     [QmpCommand("query-version", AllowPreconfig = true, Since = "0.14")]
-    public VersionInfo QueryVersion() => new()
-    {
-        Qemu = new VersionTriple { Major = core.Version.Major, Minor = core.Version.Minor, Micro = core.Version.Micro },
-        Package = core.Version.Package,
-    };
+    public VersionInfo QueryVersion() => core.Version.ToWire();
 
-    /// <summary>Names of all commands.</summary>
+    /// <summary>Returns the names of all commands.</summary>
     [QmpCommand("query-commands", AllowPreconfig = true, Since = "0.14")]
     public List<CommandInfo> QueryCommands()
     {
-        List<CommandInfo> all = new(core.Table.Count);
-        foreach (CommandEntry entry in core.Table.Commands)
+        var list = new List<CommandInfo>(core.Table.Count);
+        foreach (CommandEntry command in core.Table.Commands)
         {
-            all.Add(new CommandInfo { Name = entry.Name });
+            list.Add(new CommandInfo { Name = command.Name });
         }
 
-        all.Sort(static (a, b) => string.CompareOrdinal(a.Name, b.Name));
-        return all;
+        return list;
     }
 
-    /// <summary>Names of all events.</summary>
-    [QmpCommand("query-events", AllowPreconfig = true, Since = "1.2")]
+    /// <summary>Returns the names of all events.</summary>
+    [QmpCommand("query-events", Since = "1.2")]
     public List<EventInfo> QueryEvents()
     {
-        List<EventInfo> all = new(core.Table.Events.Count);
+        var list = new List<EventInfo>(core.Table.Events.Count);
         foreach (QmpEventInfo info in core.Table.Events)
         {
-            all.Add(new EventInfo { Name = info.Name });
+            list.Add(new EventInfo { Name = info.Name });
         }
 
-        all.Sort(static (a, b) => string.CompareOrdinal(a.Name, b.Name));
-        return all;
+        return list;
+    }
+
+    /// <summary>Returns the schema of all commands and events.</summary>
+    [QmpCommand("query-qmp-schema", AllowPreconfig = true, Since = "2.5", RetSchema = typeof(SchemaInfo[]))]
+    public void QuerySchema(JsonWriter result)
+    {
+        ReadOnlySpan<byte> schema = core.Table.SchemaJson.Span;
+        if (result.IsPretty)
+        {
+            result.WriteValue(QValue.Parse(schema));
+        }
+        else
+        {
+            result.WriteRaw(schema);
+        }
     }
 }
