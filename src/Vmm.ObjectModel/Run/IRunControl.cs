@@ -25,6 +25,9 @@ public interface IRunControl
     /// <summary>Asks for a system reset with this cause (turned into a shutdown under <c>-no-reboot</c>). Any thread.</summary>
     void RequestReset(ShutdownCause cause);
 
+    /// <summary>Says whether an event of this kind may wake a suspended guest; all may until a device says otherwise. Main loop.</summary>
+    void EnableWakeup(WakeupReason reason, bool enabled);
+
     /// <summary>Presses the power button: event POWERDOWN and notifiers. Any thread.</summary>
     void RequestPowerdown();
 

@@ -86,6 +86,13 @@ public sealed partial class RunControl : IRunControl
     public void AddPowerdownNotifier(Action notify) => _powerdownNotifiers.Add(notify);
 
     /// <inheritdoc/>
+    public void EnableWakeup(WakeupReason reason, bool enabled)
+    {
+        uint bit = 1u << (int)reason;
+        WakeupReasons = enabled ? WakeupReasons | bit : WakeupReasons & ~bit;
+    }
+
+    /// <inheritdoc/>
     public void AddWakeupNotifier(Action<WakeupReason> notify) => _wakeupNotifiers.Add(notify);
 
     /// <summary>Called when the guest has been suspended. Main loop.</summary>

@@ -40,6 +40,10 @@ public sealed class VmArrayAttribute(int length) : Attribute
 [AttributeUsage(AttributeTargets.Property | AttributeTargets.Parameter)]
 public sealed class VmSubsectionAttribute : Attribute;
 
+/// <summary>The device has nothing to migrate: whatever it does is done when the register access returns.</summary>
+[AttributeUsage(AttributeTargets.Class, Inherited = false)]
+public sealed class StatelessAttribute : Attribute;
+
 /// <summary>A device (or other part of the machine) with state to migrate.</summary>
 public interface IVmStateful
 {
