@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Numerics;
 
 namespace Vmm.Qapi;
@@ -224,10 +223,7 @@ public sealed partial class QapiReader
     {
         if (Mode != QapiInputMode.Json)
         {
-            string text = Scalar(value, name);
-            return double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double d) && double.IsFinite(d)
-                ? d
-                : throw QapiException.InvalidParameterType(FullName(name), "number");
+            return ParseNumber(Scalar(value, name), name);
         }
 
         return value is QNum n ? n.GetDouble() : throw QapiException.InvalidParameterType(FullName(name), "number");

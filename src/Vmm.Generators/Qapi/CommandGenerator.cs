@@ -30,7 +30,12 @@ public sealed class CommandGenerator : IIncrementalGenerator
                 QapiSymbols.Qualified((INamedTypeSymbol)syntax.TargetSymbol),
                 QapiSymbols.FirstArgument(syntax.Attributes[0]) ?? "",
                 DiagnosticInfo.At(Diagnostics.DuplicateName, syntax.TargetSymbol.Name, syntax.TargetSymbol.Locations.FirstOrDefault())));
-        IncrementalValueProvider<string> assembly = context.CompilationProvider.Select(static (c, _) => c.AssemblyName ?? "Program");
+        // The name of the executable's assembly is no identifier; its root namespace is.
+        IncrementalValueProvider<string> assembly = context.CompilationProvider
+            .Select(static (c, _) => c.AssemblyName ?? "Program")
+            .Combine(context.AnalyzerConfigOptionsProvider.Select(static (o, _) =>
+                o.GlobalOptions.TryGetValue("build_property.RootNamespace", out string? name) ? name : null))
+            .Select(static (pair, _) => string.IsNullOrEmpty(pair.Right) ? pair.Left : pair.Right!);
 
         context.RegisterSourceOutput(
             qmp.Collect().Combine(hmp.Collect()).Combine(events.Collect()).Combine(assembly),

@@ -1,3 +1,4 @@
+using Vmm.ObjectModel.Logging;
 using Vmm.Qapi;
 using Vmm.Qapi.Options;
 

@@ -1,30 +1,7 @@
-using Vmm.Qapi;
+using Vmm.ObjectModel.Logging;
 using Vmm.Qapi.Options;
 
 namespace Vmm.System.CommandLine;
-
-/// <summary>What -d can log.</summary>
-[Flags]
-public enum LogItems
-{
-    /// <summary>Nothing.</summary>
-    None = 0,
-
-    /// <summary>Interrupts and exceptions.</summary>
-    Interrupts = 1,
-
-    /// <summary>Unimplemented things that a guest uses.</summary>
-    Unimplemented = 2,
-
-    /// <summary>Invalid things that a guest does.</summary>
-    GuestErrors = 4,
-
-    /// <summary>State of CPUs before they are reset.</summary>
-    CpuReset = 8,
-
-    /// <summary>All of them.</summary>
-    All = Interrupts | Unimplemented | GuestErrors | CpuReset,
-}
 
 /// <summary>One switch of trace events.</summary>
 /// <param name="Pattern">Name of an event, or a pattern with * for any run of characters.</param>
