@@ -65,11 +65,16 @@ public static class MachineLog
     public static ILogSink? Sink
     {
         get => s_sink;
-        set => s_sink = value;
+        set
+        {
+            lock (s_gate)
+            {
+                s_sink = value;
+                s_lines = 0;
+                s_dropped = 0;
+            }
+        }
     }
-
-    /// <summary>Milliseconds from any origin, for the limit.</summary>
-    internal static Func<long> NowMs { get; set; } = static () => Environment.TickCount64;
 
     /// <summary>Whether an item is logged.</summary>
     public static bool IsEnabled(LogItems item) => (s_enabled & (int)item) != 0 && s_sink != null;
@@ -102,7 +107,7 @@ public static class MachineLog
         int dropped;
         lock (s_gate)
         {
-            long now = NowMs();
+            long now = Environment.TickCount64;
             if (now - s_windowMs >= 1000)
             {
                 s_windowMs = now;

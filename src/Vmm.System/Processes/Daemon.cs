@@ -10,24 +10,32 @@ namespace Vmm.System.Processes;
 /// </summary>
 public sealed class Daemon
 {
-    private const string Variable = "VMM_DAEMON_STATUS_FD";
+    private const string Variable = "VMM_DAEMON_FDS";
 
+    private readonly SafeFd _userErrors;
     private SafeFd? _status;
 
-    private Daemon(SafeFd status) => _status = status;
+    private Daemon(SafeFd status, SafeFd userErrors)
+    {
+        _status = status;
+        _userErrors = userErrors;
+    }
 
     /// <summary>The daemon that this process is, or null when it was started by its user.</summary>
     /// <remarks>Call before anything else opens or closes descriptors.</remarks>
     public static Daemon? Current()
     {
         string? text = Environment.GetEnvironmentVariable(Variable);
-        if (text == null || !int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int fd) || fd < 3)
+        int comma = text?.IndexOf(',') ?? -1;
+        if (comma < 0 || !TryParseFd(text.AsSpan(0, comma), out int status) || !TryParseFd(text.AsSpan(comma + 1), out int errors))
         {
             return null;
         }
 
         Environment.SetEnvironmentVariable(Variable, null);
-        return Libc.SetCloseOnExec(fd, true) == Errno.OK ? new Daemon(new SafeFd(fd)) : null;
+        return Libc.SetCloseOnExec(status, true) == Errno.OK && Libc.SetCloseOnExec(errors, true) == Errno.OK
+            ? new Daemon(new SafeFd(status), new SafeFd(errors))
+            : null;
     }
 
     /// <summary>Starts the program again as a daemon and waits for it.</summary>
@@ -35,40 +43,41 @@ public sealed class Daemon
     /// <exception cref="QapiException">The program could not be started.</exception>
     public static int Launch()
     {
-        Errno errno = Libc.Pipe(0, out SafeFd read, out SafeFd write);
-        using (read)
-        using (write)
+        Errno errno = Libc.Pipe(0, out SafeFd statusRead, out SafeFd statusWrite);
+        Errno errorsErrno = Libc.Pipe(0, out SafeFd errorsRead, out SafeFd errorsWrite);
+        Errno nothingErrno = Libc.Open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, out SafeFd nothing);
+        using (statusRead)
+        using (statusWrite)
+        using (errorsRead)
+        using (errorsWrite)
+        using (nothing)
         {
-            if (errno != Errno.OK)
-            {
-                throw new QapiException($"cannot daemonize: {errno.Message()}");
-            }
-
-            if (Libc.SelfExe() is not { } program
-                || Libc.SelfCommandLine(out string[] arguments) != Errno.OK
-                || Libc.SelfEnvironment(out string[] environment) != Errno.OK)
+            Check(errno);
+            Check(errorsErrno);
+            Check(nothingErrno);
+            if (Libc.SelfExe() is not { } program)
             {
                 throw new QapiException("cannot daemonize: /proc is not available");
             }
 
-            // A copy above all inherited descriptors, which keep their numbers.
-            int inherited = Libc.Fcntl(write.Fd, Libc.F_DUPFD_CLOEXEC, 3);
-            Libc.SetCloseOnExec(inherited, false);
-            using var copy = new SafeFd(inherited);
+            Check(Libc.SelfCommandLine(out string[] arguments));
+            Check(Libc.SelfEnvironment(out string[] environment));
+
+            // Copies above all inherited descriptors, which keep their numbers. The user's standard error goes along for a log that is
+            // to stay there; what is said until then comes through the pipe, so that no copy in a runtime keeps the user's open.
+            using SafeFd status = Inheritable(statusWrite.Fd);
+            using SafeFd userErrors = Inheritable(2);
             var options = new SpawnOptions
             {
-                Environment = [.. environment, $"{Variable}={inherited.ToString(CultureInfo.InvariantCulture)}"],
+                Environment = [.. environment, string.Create(CultureInfo.InvariantCulture, $"{Variable}={status.Fd},{userErrors.Fd}")],
+                Duplicate = [(nothing.Fd, 0), (nothing.Fd, 1), (errorsWrite.Fd, 2)],
                 NewSession = true,
             };
-            errno = Libc.Spawn(program, arguments, options, out int pid);
-            if (errno != Errno.OK)
-            {
-                throw new QapiException($"cannot daemonize: {errno.Message()}");
-            }
-
-            write.Dispose();
-            copy.Dispose();
-            return Wait(read, pid);
+            Check(Libc.Spawn(program, arguments, options, out int pid));
+            statusWrite.Dispose();
+            status.Dispose();
+            errorsWrite.Dispose();
+            return Wait(statusRead, errorsRead, pid);
         }
     }
 
@@ -85,24 +94,61 @@ public sealed class Daemon
         }
 
         Libc.ChDir("/");
-        if (Libc.Open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, out SafeFd nothing) == Errno.OK)
+        if (keepStandardError)
         {
-            int streams = keepStandardError ? 2 : 3;
-            for (int fd = 0; fd < streams; fd++)
-            {
-                Libc.Dup3(nothing.Fd, fd, 0);
-            }
-
+            Libc.Dup3(_userErrors.Fd, 2, 0);
+        }
+        else if (Libc.Open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, out SafeFd nothing) == Errno.OK)
+        {
+            Libc.Dup3(nothing.Fd, 2, 0);
             nothing.Dispose();
         }
 
+        _userErrors.Dispose();
         _status.Write([0]);
         _status.Dispose();
         _status = null;
     }
 
-    private static int Wait(SafeFd status, int pid)
+    private static bool TryParseFd(ReadOnlySpan<char> text, out int fd) =>
+        int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out fd) && fd > 2;
+
+    private static void Check(Errno errno)
     {
+        if (errno != Errno.OK)
+        {
+            throw new QapiException($"cannot daemonize: {errno.Message()}");
+        }
+    }
+
+    private static SafeFd Inheritable(int fd)
+    {
+        int copy = Libc.Fcntl(fd, Libc.F_DUPFD_CLOEXEC, 3);
+        Check(ErrnoText.FromResult(copy));
+        Libc.SetCloseOnExec(copy, false);
+        return new SafeFd(copy);
+    }
+
+    // Passes on what the daemon says until it says that it is set up, or ends.
+    private static int Wait(SafeFd status, SafeFd errors, int pid)
+    {
+        errors.SetNonBlocking(true);
+        Span<PollFd> watched =
+        [
+            new PollFd { fd = status.Fd, events = Libc.POLLIN },
+            new PollFd { fd = errors.Fd, events = Libc.POLLIN },
+        ];
+        while (watched[0].revents == 0)
+        {
+            Libc.Poll(watched, -1);
+            if (!Relay(errors))
+            {
+                watched[1].fd = -1;
+            }
+        }
+
+        // What was said before the status is in the pipe by now.
+        Relay(errors);
         Span<byte> answer = stackalloc byte[1];
         int count;
         do
@@ -116,7 +162,22 @@ public sealed class Daemon
             return answer[0];
         }
 
-        // The daemon ended without a word: its messages are on the shared standard error already.
         return Libc.WaitPid(pid, 0, out int waitStatus) == pid ? Libc.ExitStatus(waitStatus) ?? 1 : 1;
+    }
+
+    // Copies what there is; false at the end of the stream.
+    private static bool Relay(SafeFd errors)
+    {
+        Span<byte> buffer = stackalloc byte[1024];
+        while (true)
+        {
+            int count = errors.Read(buffer);
+            if (count <= 0)
+            {
+                return count is -(int)Errno.EAGAIN or -(int)Errno.EINTR;
+            }
+
+            StdIo.Error.Write(buffer[..count]);
+        }
     }
 }
