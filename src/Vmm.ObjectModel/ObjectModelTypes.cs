@@ -14,6 +14,15 @@ internal static class ObjectModelTypes
         registry.Add(Interface("hotplug-handler"));
         registry.Add(Interface("nmi"));
         registry.Add(Interface("fw_cfg-data-generator"));
+        registry.Add(Objects.MemoryBackend.TypeInfo);
+        registry.Add(Objects.MemoryBackendRam.TypeInfo);
+        registry.Add(Objects.MemoryBackendFile.TypeInfo);
+        registry.Add(Objects.MemoryBackendMemFd.TypeInfo);
+        registry.Add(Objects.MemoryRegionNode.TypeInfo);
+        registry.Add(Objects.IOThreadObject.BaseTypeInfo);
+        registry.Add(Objects.IOThreadObject.TypeInfo);
+        registry.Add(Objects.Secret.CommonTypeInfo);
+        registry.Add(Objects.Secret.TypeInfo);
         registry.Add(Devices.Device.TypeInfo);
         registry.Add(Devices.Bus.TypeInfo);
         registry.Add(Chardevs.Chardev.TypeInfo);

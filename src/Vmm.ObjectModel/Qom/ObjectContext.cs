@@ -1,4 +1,5 @@
 using Vmm.EventLoop;
+using Vmm.ObjectModel.Accel;
 
 namespace Vmm.ObjectModel.Qom;
 
@@ -6,4 +7,8 @@ namespace Vmm.ObjectModel.Qom;
 /// <param name="Tree">The object tree.</param>
 /// <param name="MainLoop">The main loop.</param>
 /// <param name="Clocks">Clocks of the process.</param>
-public sealed record ObjectContext(QomTree Tree, EventLoop.EventLoop MainLoop, Clocks Clocks);
+public sealed record ObjectContext(QomTree Tree, EventLoop.EventLoop MainLoop, Clocks Clocks)
+{
+    /// <summary>Guest RAM of the process: memory back ends add theirs.</summary>
+    public RamList Ram { get; init; } = new();
+}

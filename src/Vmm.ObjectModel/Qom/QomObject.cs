@@ -153,6 +153,9 @@ public abstract partial class QomObject
 /// <summary>An object that -object and object-add can make: it gets its properties, then <see cref="Complete"/>.</summary>
 public interface IUserCreatable
 {
+    /// <summary>Properties without which the object cannot be made.</summary>
+    IReadOnlyList<string> RequiredProperties => [];
+
     /// <summary>All properties are set: acquire resources, or throw a <see cref="QapiException"/> and hold nothing.</summary>
     void Complete(ObjectContext context);
 

@@ -1,7 +1,6 @@
 using Vmm.Memory;
-using Vmm.ObjectModel.Accel;
 
-namespace Vmm.Kvm;
+namespace Vmm.ObjectModel.Accel;
 
 /// <summary>Paging of the x86 (Intel SDM vol. 3, chapter 4), walked in software for monitors and debuggers.</summary>
 public static class PageTables

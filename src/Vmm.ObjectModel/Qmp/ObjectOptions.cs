@@ -1,0 +1,215 @@
+using Vmm.Qapi;
+
+namespace Vmm.ObjectModel.Qmp;
+
+/// <summary>The types that object-add makes.</summary>
+[QapiEnum]
+public enum ObjectType
+{
+    /// <summary>A thread for block nodes and virtqueues.</summary>
+    [QapiName("iothread")]
+    IOThread,
+
+    /// <summary>Guest RAM in a file.</summary>
+    MemoryBackendFile,
+
+    /// <summary>Guest RAM in a memory file.</summary>
+    MemoryBackendMemfd,
+
+    /// <summary>Anonymous guest RAM.</summary>
+    MemoryBackendRam,
+
+    /// <summary>A qtest server on a character device.</summary>
+    Qtest,
+
+    /// <summary>Sensitive data.</summary>
+    Secret,
+}
+
+/// <summary>NUMA policy of guest RAM.</summary>
+[QapiEnum]
+public enum HostMemPolicy
+{
+    /// <summary>The host's.</summary>
+    Default,
+
+    /// <summary>From the given nodes while they have memory.</summary>
+    Preferred,
+
+    /// <summary>From the given nodes only.</summary>
+    Bind,
+
+    /// <summary>From the given nodes in turn.</summary>
+    Interleave,
+}
+
+/// <summary>How a secret is written.</summary>
+[QapiEnum]
+[QapiName("QCryptoSecretFormat")]
+public enum SecretFormat
+{
+    /// <summary>As it is.</summary>
+    Raw,
+
+    /// <summary>Base64.</summary>
+    Base64,
+}
+
+/// <summary>Arguments of object-add.</summary>
+[QapiUnion(Discriminator = "qom-type")]
+public sealed partial record ObjectOptions
+{
+    /// <summary>Type of the object.</summary>
+    public required ObjectType QomType { get; init; }
+
+    /// <summary>Name of the object below /objects.</summary>
+    public required string Id { get; init; }
+
+    /// <summary>Properties in a dictionary of their own, as clients of version 2.6 send them.</summary>
+    public QValue? Props { get; init; }
+
+    /// <summary>Properties of an iothread.</summary>
+    [QapiBranch("iothread")]
+    public IothreadProperties? Iothread { get; init; }
+
+    /// <summary>Properties of a memory-backend-file.</summary>
+    [QapiBranch("memory-backend-file")]
+    public MemoryBackendFileProperties? MemoryBackendFile { get; init; }
+
+    /// <summary>Properties of a memory-backend-memfd.</summary>
+    [QapiBranch("memory-backend-memfd")]
+    public MemoryBackendMemfdProperties? MemoryBackendMemfd { get; init; }
+
+    /// <summary>Properties of a memory-backend-ram.</summary>
+    [QapiBranch("memory-backend-ram")]
+    public MemoryBackendProperties? MemoryBackendRam { get; init; }
+
+    /// <summary>Properties of a qtest server.</summary>
+    [QapiBranch("qtest")]
+    public QtestProperties? Qtest { get; init; }
+
+    /// <summary>Properties of a secret.</summary>
+    [QapiBranch("secret")]
+    public SecretProperties? Secret { get; init; }
+}
+
+/// <summary>Properties of an iothread.</summary>
+[QapiStruct]
+public sealed partial record IothreadProperties
+{
+    /// <summary>Most requests submitted together; 0 for the default.</summary>
+    public long? AioMaxBatch { get; init; }
+
+    /// <summary>Workers kept ready.</summary>
+    public long? ThreadPoolMin { get; init; }
+
+    /// <summary>Most workers.</summary>
+    public long? ThreadPoolMax { get; init; }
+
+    /// <summary>Longest polling time in nanoseconds.</summary>
+    public long? PollMaxNs { get; init; }
+
+    /// <summary>Factor by which polling time grows.</summary>
+    public long? PollGrow { get; init; }
+
+    /// <summary>Divisor by which polling time shrinks.</summary>
+    public long? PollShrink { get; init; }
+}
+
+/// <summary>Properties of all memory back ends.</summary>
+[QapiStruct]
+public partial record MemoryBackendProperties
+{
+    /// <summary>Core dumps contain the memory.</summary>
+    public bool? Dump { get; init; }
+
+    /// <summary>Host NUMA nodes.</summary>
+    public IReadOnlyList<ushort>? HostNodes { get; init; }
+
+    /// <summary>The host may merge equal pages.</summary>
+    public bool? Merge { get; init; }
+
+    /// <summary>How the nodes are used.</summary>
+    public HostMemPolicy? Policy { get; init; }
+
+    /// <summary>Touch all pages at once.</summary>
+    public bool? Prealloc { get; init; }
+
+    /// <summary>Threads that touch pages.</summary>
+    public uint? PreallocThreads { get; init; }
+
+    /// <summary>Map shared.</summary>
+    public bool? Share { get; init; }
+
+    /// <summary>Reserve swap space or huge pages.</summary>
+    public bool? Reserve { get; init; }
+
+    /// <summary>Bytes.</summary>
+    public required ulong Size { get; init; }
+
+    /// <summary>Name the memory by the object's path in migrations.</summary>
+    [QapiFeature("unstable")]
+    public bool? XUseCanonicalPathForRamblockId { get; init; }
+}
+
+/// <summary>Properties of a memory-backend-file.</summary>
+[QapiStruct]
+public sealed partial record MemoryBackendFileProperties : MemoryBackendProperties
+{
+    /// <summary>Alignment of the mapping in bytes.</summary>
+    public ulong? Align { get; init; }
+
+    /// <summary>The contents may be lost when the object goes.</summary>
+    public bool? DiscardData { get; init; }
+
+    /// <summary>File or directory.</summary>
+    public required string MemPath { get; init; }
+
+    /// <summary>Map the file read-only.</summary>
+    public bool? Readonly { get; init; }
+}
+
+/// <summary>Properties of a memory-backend-memfd.</summary>
+[QapiStruct]
+public sealed partial record MemoryBackendMemfdProperties : MemoryBackendProperties
+{
+    /// <summary>Use huge pages.</summary>
+    public bool? Hugetlb { get; init; }
+
+    /// <summary>Size of a huge page in bytes.</summary>
+    public ulong? Hugetlbsize { get; init; }
+
+    /// <summary>The file cannot change its size.</summary>
+    public bool? Seal { get; init; }
+}
+
+/// <summary>Properties of a qtest server.</summary>
+[QapiStruct]
+public sealed partial record QtestProperties
+{
+    /// <summary>Character device of the protocol.</summary>
+    public required string Chardev { get; init; }
+
+    /// <summary>File to which the conversation is written.</summary>
+    public string? Log { get; init; }
+}
+
+/// <summary>Properties of a secret.</summary>
+[QapiStruct]
+public sealed partial record SecretProperties
+{
+    /// <summary>How the data is written.</summary>
+    public SecretFormat? Format { get; init; }
+
+    /// <summary>Secret with which the data is encrypted.</summary>
+    public string? Keyid { get; init; }
+
+    /// <summary>Initialisation vector in base64.</summary>
+    public string? Iv { get; init; }
+
+    /// <summary>The data.</summary>
+    public string? Data { get; init; }
+
+    /// <summary>File with the data.</summary>
+    public string? File { get; init; }
+}
