@@ -43,6 +43,9 @@ public interface IMonitorChannelHandler
     /// <summary>The other side is gone.</summary>
     void OnClosed();
 
+    /// <summary>This user of a multiplexed stream got or lost the focus.</summary>
+    void OnFocus(bool focused);
+
     /// <summary>There is room for output again.</summary>
     void OnWritable();
 }

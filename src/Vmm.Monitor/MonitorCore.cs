@@ -15,6 +15,7 @@ public sealed class MonitorCore : IEventEmitter
     private readonly JsonWriter _prettyEvent = new(pretty: true);
     private readonly Action<HmpTable>? _fillHumanTable;
     private HmpTable? _humanTable;
+    private HmpDispatcher? _dispatcher;
     private bool _dispatching;
     private Task? _running;
     private int _nextSession;
@@ -78,6 +79,16 @@ public sealed class MonitorCore : IEventEmitter
     /// <summary>The clock of rate limits.</summary>
     public ClockType EventClock { get; }
 
+    /// <summary>
+    /// Parses "key=value,..." of HMP commands such as device_add, given the name of the option list ("device"); throws
+    /// <see cref="QapiException"/>.
+    /// </summary>
+    public Func<string, string, QDict> ParseOptions { get; set; } =
+        static (list, _) => throw new QapiException($"There is no option group '{list}'");
+
+    /// <summary>Runs HMP command lines.</summary>
+    public HmpDispatcher Dispatcher => _dispatcher ??= new HmpDispatcher(this);
+
     /// <summary>Called when the last connected client is gone.</summary>
     public Action? LastClientGone { get; set; }
 
@@ -106,6 +117,16 @@ public sealed class MonitorCore : IEventEmitter
     public QmpSession AddQmp(IMonitorChannel channel, string? name = null, bool pretty = false, bool oob = true)
     {
         var session = new QmpSession(this, channel, name, pretty, oob);
+        Add(session);
+        return session;
+    }
+
+    /// <summary>Adds a human monitor.</summary>
+    /// <param name="channel">Its terminal.</param>
+    /// <param name="name">Its id.</param>
+    public HmpSession AddHmp(IMonitorChannel channel, string? name = null)
+    {
+        var session = new HmpSession(this, channel, name);
         Add(session);
         return session;
     }

@@ -16,9 +16,15 @@ internal sealed class MonitorFixture : IDisposable
         Core = new MonitorCore(Loop, new MonitorVersion(7, 2, 22, "Vmm"), table, ClockType.Virtual, hmp =>
         {
             TestsCatalog.RegisterHmp(hmp, Commands);
-        });
+            MonitorCatalog.RegisterHmp(hmp, new MonitorHmpCommands(Core!));
+        })
+        {
+            ReadRegister = (_, name) => name == "rax" ? 0x1234 : null,
+            CpuExists = index => index == 0,
+            ParseOptions = (list, text) => new QDict { ["driver"] = text },
+        };
         Commands.Events = Core;
-        MonitorCatalog.Register(table, new MonitorCommands(Core));
+        MonitorCatalog.Register(table, new MonitorCommands(Core), new MonitorHmpCommands(Core));
         TestsCatalog.Register(table, Commands);
     }
 

@@ -26,7 +26,7 @@ internal readonly record struct ArgsTypeEntry(string Name, char Letter, bool Opt
         {
             int colon = part.IndexOf(':');
             string type = colon < 0 ? "" : part.Substring(colon + 1);
-            bool optional = type.EndsWith("?");
+            bool optional = type.EndsWith("?") || type.EndsWith(".");
             type = optional ? type.Substring(0, type.Length - 1) : type;
             bool flag = type.Length == 2 && type[0] == '-';
             if (colon <= 0 || (type.Length != 1 && !flag) || Letters.IndexOf(type[0]) < 0)

@@ -90,6 +90,11 @@ public abstract class MonitorSession : IMonitorSession, IMonitorChannelHandler
     }
 
     /// <inheritdoc/>
+    public virtual void OnFocus(bool focused)
+    {
+    }
+
+    /// <inheritdoc/>
     public void OnWritable()
     {
         Output.OnWritable();
