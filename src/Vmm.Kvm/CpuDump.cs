@@ -106,7 +106,8 @@ public static class CpuDump
         {
             output.Append(Invariant($"EAX={(uint)r[0]:x8} EBX={(uint)r[3]:x8} ECX={(uint)r[1]:x8} EDX={(uint)r[2]:x8}\n"));
             output.Append(Invariant($"ESI={(uint)r[6]:x8} EDI={(uint)r[7]:x8} EBP={(uint)r[5]:x8} ESP={(uint)r[4]:x8}\n"));
-            output.Append(Invariant($"EIP={(uint)s.Rip:x8} EFL={(uint)flags:x8} [{letters}] CPL={s.Cpl} II=0 A20=1 SMM={smm} HLT={halted}\n"));
+            output.Append(Invariant($"EIP={(uint)s.Rip:x8} EFL={(uint)flags:x8} [{letters}] "));
+            output.Append(Invariant($"CPL={s.Cpl} II=0 A20=1 SMM={smm} HLT={halted}\n"));
         }
     }
 

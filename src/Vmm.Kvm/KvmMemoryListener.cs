@@ -4,7 +4,9 @@ using Vmm.Memory;
 
 namespace Vmm.Kvm;
 
-/// <summary>Turns the memory of an address space into memory slots, its event descriptors into ioeventfds, and reads KVM's dirty logs.</summary>
+/// <summary>
+/// Turns the memory of an address space into memory slots, its event descriptors into ioeventfds, and reads KVM's dirty logs.
+/// </summary>
 internal sealed class KvmMemoryListener : IMemoryListener
 {
     private const int KvmCapReadOnlyMem = 81;
@@ -190,7 +192,8 @@ internal sealed class KvmMemoryListener : IMemoryListener
         if (errno != Errno.OK)
         {
             _accelerator.Events.Report(
-                $"kvm_set_user_memory_region: KVM_SET_USER_MEMORY_REGION failed, slot={slot.Index}, start=0x{slot.Start:x}, size=0x{size:x}: {errno.Message()}\n");
+                $"kvm_set_user_memory_region: KVM_SET_USER_MEMORY_REGION failed, slot={slot.Index}, start=0x{slot.Start:x}, "
+                + $"size=0x{size:x}: {errno.Message()}\n");
             _accelerator.Events.InternalError();
             return false;
         }

@@ -54,6 +54,9 @@ public interface IKvmEvents
     /// <summary>A vCPU cannot go on: enter the run state internal-error.</summary>
     void InternalError();
 
+    /// <summary>A warning for the operator, without the word itself and without a line end. Main loop.</summary>
+    void Warn(string text);
+
     /// <summary>Text for stderr, with line ends.</summary>
     void Report(string text);
 }

@@ -252,7 +252,7 @@ public sealed partial class KvmVcpu
         AddressSpace memory = _accelerator.Memory;
         var text = new global::System.Text.StringBuilder();
         CpuDump.WriteRegisters(text, state, fpu: false);
-        CpuDump.WriteCode(text, state, linear => PageTables.TryTranslate(state, memory, linear, out ulong physical) ? memory.ReadU8(physical) : -1);
+        CpuDump.WriteCode(text, state, at => PageTables.TryTranslate(state, memory, at, out ulong physical) ? memory.ReadU8(physical) : -1);
         return text.ToString();
     }
 

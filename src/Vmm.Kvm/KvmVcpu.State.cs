@@ -73,15 +73,27 @@ public sealed partial class KvmVcpu
         }
 
         Errno errno = _fd.SetCpuid2(entries);
+        if (errno == Errno.OK && _setup.Model.TscFrequency != 0)
+        {
+            errno = SetTscFrequency((int)(_setup.Model.TscFrequency / 1000));
+        }
+
         if (errno == Errno.OK)
         {
+            foreach ((uint index, ulong value) in _setup.Model.GetFeatureMsrs())
+            {
+                SetOneMsr(index, value);
+            }
+
             ResetState();
         }
 
         return errno;
     }
 
-    /// <summary>The state after reset: the boot CPU at its reset vector, others waiting for their start-up message. On the vCPU thread.</summary>
+    /// <summary>
+    /// The state after reset: the boot CPU at its reset vector, others waiting for their start-up message. On the vCPU thread.
+    /// </summary>
     internal void ResetState()
     {
         Volatile.Write(ref _halted, false);
@@ -133,8 +145,28 @@ public sealed partial class KvmVcpu
 
     private uint _signature;
 
+    private Errno SetTscFrequency(int khz)
+    {
+        int host = _fd.GetTscKhz();
+        if (_accelerator.Vm.CheckExtension(KvmUapi.KVM_CAP_TSC_CONTROL) != 0 && _fd.SetTscKhz(khz) == Errno.OK)
+        {
+            return Errno.OK;
+        }
+
+        // A host that cannot scale may be close enough: 250 parts per million, as NTP would correct.
+        if (host > 0 && Math.Abs((long)khz - host) <= host / 4000)
+        {
+            return Errno.OK;
+        }
+
+        _accelerator.Events.Warn(
+            $"TSC frequency mismatch between VM ({khz} kHz) and host ({Math.Max(host, 0)} kHz), and TSC scaling unavailable");
+        return Errno.ENOTSUP;
+    }
+
     private static SegmentState FromKvm(in KvmSegment s) => new(
-        s.selector, s.@base, s.limit, s.type, s.present != 0 && s.unusable == 0, s.dpl, s.db != 0, s.s != 0, s.l != 0, s.g != 0, s.avl != 0);
+        s.selector, s.@base, s.limit, s.type, s.present != 0 && s.unusable == 0, s.dpl, s.db != 0,
+        s.s != 0, s.l != 0, s.g != 0, s.avl != 0);
 
     private static KvmSegment ToKvm(in SegmentState s) => new()
     {

@@ -298,7 +298,8 @@ public sealed unsafe partial class AddressSpace
     }
 
     /// <summary>
-    /// Host address of guest memory at <paramref name="address"/>; <paramref name="length"/> is cut to what is contiguous. False for what is
+    /// Host address of guest memory at <paramref name="address"/>; <paramref name="length"/> is cut to what is contiguous. False for what
+    /// is
     /// not plain memory.
     /// </summary>
     public bool TryMapHost(ulong address, ref ulong length, bool forWrite, ref LookupCache cache, out nint host)
@@ -332,7 +333,9 @@ public sealed unsafe partial class AddressSpace
         }
     }
 
-    /// <summary>Size of the next piece of an access of <paramref name="length"/> bytes at <paramref name="offset"/> of a register block.</summary>
+    /// <summary>
+    /// Size of the next piece of an access of <paramref name="length"/> bytes at <paramref name="offset"/> of a register block.
+    /// </summary>
     internal static int PieceSize(IoConstraints constraints, ulong offset, int length)
     {
         uint max = constraints.ValidMax == 0 ? 4u : constraints.ValidMax;

@@ -152,7 +152,9 @@ public sealed partial class AddressSpace : IDisposable
         listener.Commit(this);
     }
 
-    /// <summary>Has the accelerator's log of written pages merged into the bitmaps of all RAM blocks (or of <paramref name="region"/>'s only).</summary>
+    /// <summary>
+    /// Has the accelerator's log of written pages merged into the bitmaps of all RAM blocks (or of <paramref name="region"/>'s only).
+    /// </summary>
     public void SyncDirtyLog(MemoryRegion? region = null)
     {
         foreach (FlatRange range in _view.Ranges)
@@ -168,7 +170,8 @@ public sealed partial class AddressSpace : IDisposable
     }
 
     /// <summary>
-    /// Tells listeners that bits of <paramref name="block"/> from <paramref name="offset"/> on were cleared, so that the next write to those
+    /// Tells listeners that bits of <paramref name="block"/> from <paramref name="offset"/> on were cleared, so that the next write to
+    /// those
     /// pages is logged again.
     /// </summary>
     public void ClearDirtyLog(RamBlock block, ulong offset, ulong length)

@@ -54,7 +54,8 @@ public sealed class GuestMemory(AddressSpace space)
     public void WriteU64(ulong address, ulong value) => WriteValue(address, value, 8);
 
     /// <inheritdoc cref="AddressSpace.TryMap"/>
-    public bool TryMap(ulong address, int length, bool forWrite, out Span<byte> memory) => Space.TryMap(address, length, forWrite, out memory);
+    public bool TryMap(ulong address, int length, bool forWrite, out Span<byte> memory) =>
+        Space.TryMap(address, length, forWrite, out memory);
 
     /// <summary>
     /// Host address of guest memory for system calls; <paramref name="length"/> is cut to what is contiguous. False for what is not plain

@@ -10,7 +10,9 @@ public interface IIoHandler
     /// <summary>Reads <paramref name="size"/> bytes (1, 2, 4 or 8) at <paramref name="offset"/>; the value is in the low bytes.</summary>
     ulong Read(ulong offset, int size);
 
-    /// <summary>Writes the low <paramref name="size"/> bytes (1, 2, 4 or 8) of <paramref name="value"/> at <paramref name="offset"/>.</summary>
+    /// <summary>
+    /// Writes the low <paramref name="size"/> bytes (1, 2, 4 or 8) of <paramref name="value"/> at <paramref name="offset"/>.
+    /// </summary>
     void Write(ulong offset, ulong value, int size);
 }
 

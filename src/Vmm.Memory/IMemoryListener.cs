@@ -50,7 +50,10 @@ public interface IMemoryListener
     {
     }
 
-    /// <summary>Pages of the range from <paramref name="offset"/> (bytes from its start) on for <paramref name="length"/> bytes were cleared in the bitmap: log them anew.</summary>
+    /// <summary>
+    /// Pages of the range from <paramref name="offset"/> (bytes from its start) on for <paramref name="length"/> bytes were cleared in
+    /// the bitmap: log them anew.
+    /// </summary>
     void LogClear(FlatRange range, ulong offset, ulong length)
     {
     }

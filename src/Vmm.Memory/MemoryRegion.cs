@@ -164,7 +164,8 @@ public sealed class MemoryRegion
     internal FlatView? RenderedView { get; set; }
 
     /// <summary>A region that only groups others.</summary>
-    public static MemoryRegion Container(string name, UInt128 size, object? owner = null) => new(MemoryRegionKind.Container, name, size, owner);
+    public static MemoryRegion Container(string name, UInt128 size, object? owner = null) =>
+        new(MemoryRegionKind.Container, name, size, owner);
 
     /// <summary>RAM over the whole of <paramref name="block"/>.</summary>
     public static MemoryRegion Ram(string name, RamBlock block, object? owner = null) =>
@@ -175,7 +176,8 @@ public sealed class MemoryRegion
         new(MemoryRegionKind.Rom, name, block.UsedSize, owner) { RamBlock = block, _readOnly = true };
 
     /// <summary>Memory that reads directly and whose writes go to <paramref name="handler"/>.</summary>
-    public static MemoryRegion RomDevice(string name, RamBlock block, IIoHandler handler, IoConstraints? constraints = null, object? owner = null) =>
+    public static MemoryRegion RomDevice(
+        string name, RamBlock block, IIoHandler handler, IoConstraints? constraints = null, object? owner = null) =>
         new(MemoryRegionKind.RomDevice, name, block.UsedSize, owner)
         {
             RamBlock = block, Handler = handler, Constraints = constraints ?? IoConstraints.Default,
@@ -204,7 +206,9 @@ public sealed class MemoryRegion
     public static MemoryRegion PortSpace(object? owner = null) =>
         Io("io", 0x10000, UnassignedPorts.Instance, new IoConstraints(1, 8, 1, 8, Unaligned: false), threadSafe: true, owner);
 
-    /// <summary>Maps <paramref name="child"/> at <paramref name="offset"/>. A region is in at most one place (aliases show it elsewhere).</summary>
+    /// <summary>
+    /// Maps <paramref name="child"/> at <paramref name="offset"/>. A region is in at most one place (aliases show it elsewhere).
+    /// </summary>
     public void AddSubregion(ulong offset, MemoryRegion child, int priority = 0)
     {
         if (child.Parent is not null)

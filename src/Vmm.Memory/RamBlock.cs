@@ -124,7 +124,9 @@ public sealed unsafe class RamBlock
         }
     }
 
-    /// <summary>The bitmap of one client, bit n of word n/64 for page n; empty when it has none. Other threads may be setting bits.</summary>
+    /// <summary>
+    /// The bitmap of one client, bit n of word n/64 for page n; empty when it has none. Other threads may be setting bits.
+    /// </summary>
     public Span<ulong> DirtyBitmap(DirtyClients client) => Bitmap(client);
 
     /// <summary>Sets the bits of all pages that the bytes [offset, offset+length) touch. Any thread.</summary>
@@ -148,7 +150,10 @@ public sealed unsafe class RamBlock
         }
     }
 
-    /// <summary>Merges a log of the accelerator: bit n of <paramref name="log"/> is page <paramref name="firstPage"/> + n of the block. Any thread.</summary>
+    /// <summary>
+    /// Merges a log of the accelerator: bit n of <paramref name="log"/> is page <paramref name="firstPage"/> + n of the block. Any
+    /// thread.
+    /// </summary>
     public void MergeDirty(ulong firstPage, ReadOnlySpan<ulong> log, ulong pages, DirtyClients clients)
     {
         for (int client = 1; client <= (int)DirtyClients.Migration; client <<= 1)

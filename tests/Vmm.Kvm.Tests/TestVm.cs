@@ -150,6 +150,8 @@ internal sealed class TestEvents : IKvmEvents
 
     public void InternalError() => Happened.Add("internal-error");
 
+    public void Warn(string text) => Text += text;
+
     public void Report(string text) => Text += text;
 }
 

@@ -107,6 +107,12 @@ public interface ICpuModel
 {
     /// <summary>CPUID leaves to give the guest.</summary>
     IReadOnlyList<CpuidLeaf> GetCpuid();
+
+    /// <summary>Feature MSRs to give the guest, in order; what the kernel refuses stays at its default.</summary>
+    IReadOnlyList<(uint Index, ulong Value)> GetFeatureMsrs() => [];
+
+    /// <summary>TSC frequency in Hz that the guest is to have; 0 for the host's.</summary>
+    long TscFrequency => 0;
 }
 
 /// <summary>One CPUID leaf.</summary>
