@@ -63,8 +63,8 @@ public sealed class RunTests
     [Test]
     public void TripleFaultAsksForReset()
     {
-        // lidt [2000h] (limit 0); ud2
-        using var vm = new TestVm([0x0f, 0x01, 0x1e, 0x00, 0x20, 0x0f, 0x0b]);
+        // lidt [2000h] (limit 0); mov eax,cr0; or al,1; mov cr0,eax; ud2
+        using var vm = new TestVm([0x0f, 0x01, 0x1e, 0x00, 0x20, 0x0f, 0x20, 0xc0, 0x0c, 0x01, 0x0f, 0x22, 0xc0, 0x0f, 0x0b]);
         vm.Run();
         Assert.That(vm.Events.Next(), Is.EqualTo("reset"));
         vm.Stop();
