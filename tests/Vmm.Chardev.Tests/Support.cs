@@ -1,10 +1,12 @@
 using System.Runtime.InteropServices;
+using System.Text;
 using Vmm.EventLoop;
 using Vmm.Interop;
 using Vmm.ObjectModel.Chardevs;
 using Vmm.ObjectModel.Fds;
 using Vmm.ObjectModel.Qom;
 using Vmm.Qapi;
+using IODirectory = System.IO.Directory;
 
 namespace Vmm.Chardevs.Tests;
 
@@ -28,7 +30,7 @@ internal sealed class ChardevWorld : IDisposable
         Tree = new QomTree(types);
         Registry = new ChardevRegistry(Host, Tree.Chardevs);
         Registry.MachineReady();
-        Directory = System.IO.Directory.CreateTempSubdirectory("vmm-chardev").FullName;
+        Directory = IODirectory.CreateTempSubdirectory("vmm-chardev").FullName;
     }
 
     public Clocks Clocks { get; }
@@ -84,7 +86,7 @@ internal sealed class ChardevWorld : IDisposable
         Registry.Close();
         Loop.Dispose();
         _lock.Exit();
-        System.IO.Directory.Delete(Directory, recursive: true);
+        IODirectory.Delete(Directory, recursive: true);
     }
 }
 
@@ -118,7 +120,7 @@ internal sealed class Recorder : ICharHandler
 
     public int Changed { get; private set; }
 
-    public string Text => System.Text.Encoding.Latin1.GetString(CollectionsMarshal.AsSpan(Bytes));
+    public string Text => Encoding.Latin1.GetString(CollectionsMarshal.AsSpan(Bytes));
 
     public int CanReceive() => Limit;
 
@@ -202,7 +204,7 @@ internal sealed class Peer : IDisposable
 
     public static void Check(Errno errno) => Assert.That(errno, Is.EqualTo(Errno.OK));
 
-    public void Send(string text) => Send(System.Text.Encoding.Latin1.GetBytes(text));
+    public void Send(string text) => Send(Encoding.Latin1.GetBytes(text));
 
     public void Send(ReadOnlySpan<byte> data)
     {
@@ -212,7 +214,7 @@ internal sealed class Peer : IDisposable
 
     public void SendWithFds(string text, params int[] fds)
     {
-        int n = Libc.SendWithFds(Socket.Fd, System.Text.Encoding.Latin1.GetBytes(text), fds);
+        int n = Libc.SendWithFds(Socket.Fd, Encoding.Latin1.GetBytes(text), fds);
         Assert.That(n, Is.EqualTo(text.Length));
     }
 
@@ -221,7 +223,27 @@ internal sealed class Peer : IDisposable
     {
         byte[] buffer = new byte[65536];
         int n = Libc.Recv(Socket.Fd, buffer);
-        return n == 0 || n == -(int)Errno.ECONNRESET ? null : n < 0 ? "" : System.Text.Encoding.Latin1.GetString(buffer, 0, n);
+        return n == 0 || n == -(int)Errno.ECONNRESET ? null : n < 0 ? "" : Encoding.Latin1.GetString(buffer, 0, n);
+    }
+
+    /// <summary>Exactly that many bytes, waited for.</summary>
+    public string Read(int count)
+    {
+        byte[] buffer = new byte[count];
+        for (int have = 0; have < count;)
+        {
+            int n = Libc.Recv(Socket.Fd, buffer.AsSpan(have));
+            if (n == -(int)Errno.EAGAIN)
+            {
+                Assert.That(Libc.Poll(Socket.Fd, Libc.POLLIN, 20_000), Is.GreaterThan(0), "waited in vain");
+                continue;
+            }
+
+            Assert.That(n, Is.GreaterThan(0));
+            have += n;
+        }
+
+        return Encoding.Latin1.GetString(buffer);
     }
 
     public void Dispose() => Socket.Dispose();

@@ -34,7 +34,7 @@ public abstract class StreamChardev : BackendChardev
     /// <inheritdoc/>
     public override bool WatchWritable(Action writable)
     {
-        if (_outWatch is null || !IsOpen)
+        if (_outWatch is null)
         {
             return false;
         }

@@ -38,7 +38,7 @@ public static class SocketEndpoints
     /// <exception cref="QapiException">The path is too long.</exception>
     public static SockAddr Resolve(UnixSocketAddress address)
     {
-        const string Hint = "Path must be less than 108 bytes\n";
+        const string Hint = "Path must be less than 108 bytes";
         if (address.Abstract == true)
         {
             return SockAddr.UnixAbstract(address.Path, address.Tight ?? true) ?? throw new QapiException(
