@@ -205,6 +205,20 @@ public sealed partial class QmpSession : MonitorSession
 
     private ReadOnlySpan<byte> Consume(ReadOnlySpan<byte> data)
     {
+        int left;
+        do
+        {
+            // Where the answers leave at once, what they held up goes on: nobody else would ask for it.
+            left = data.Length;
+            data = ConsumeUntilHeldUp(data);
+        }
+        while (!data.IsEmpty && data.Length < left && !MustWait);
+
+        return data;
+    }
+
+    private ReadOnlySpan<byte> ConsumeUntilHeldUp(ReadOnlySpan<byte> data)
+    {
         _consuming = true;
         int connection = _connection;
         while (!data.IsEmpty && !MustWait)
