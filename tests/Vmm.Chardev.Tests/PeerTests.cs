@@ -144,15 +144,17 @@ public sealed class PeerTests
         using QmpClient client = qemu.Qmp();
         Assert.Multiple(() =>
         {
-            foreach (string backend in s_backends)
+            for (int i = 0; i < s_backends.Length; i++)
             {
-                string arguments = Expand($"{{'id':'x','backend':{backend}}}");
+                // A fresh id each time: QEMU's asynchronous attempts to connect keep an id taken after its removal.
+                string id = $"x{i}";
+                string arguments = Expand($"{{'id':'{id}','backend':{s_backends[i]}}}");
                 string theirs = Theirs(client, "chardev-add", arguments);
-                string theirName = NameOfX(Theirs(client, "query-chardev", "{}"));
-                Theirs(client, "chardev-remove", "{'id':'x'}");
+                string theirName = NameOf(id, Theirs(client, "query-chardev", "{}"));
+                Theirs(client, "chardev-remove", $"{{'id':'{id}'}}");
                 string ours = Ours(table, "chardev-add", arguments);
-                string ourName = NameOfX(Ours(table, "query-chardev", "{}"));
-                Ours(table, "chardev-remove", "{'id':'x'}");
+                string ourName = NameOf(id, Ours(table, "query-chardev", "{}"));
+                Ours(table, "chardev-remove", $"{{'id':'{id}'}}");
                 Assert.That(ours, Is.EqualTo(theirs), arguments);
                 Assert.That(ourName, Is.EqualTo(theirName), arguments);
             }
@@ -213,13 +215,13 @@ public sealed class PeerTests
         }
     }
 
-    private static string NameOfX(string list)
+    private static string NameOf(string id, string list)
     {
         if (JsonNode.Parse(list) is JsonArray entries)
         {
             foreach (JsonNode? entry in entries)
             {
-                if ((string?)entry!["label"] == "x")
+                if ((string?)entry!["label"] == id)
                 {
                     return entry.ToJsonString();
                 }
