@@ -133,6 +133,7 @@ public abstract partial class Ps2Device : Device
     {
         PendingCommand = NoCommand;
         ClearQueue();
+        Array.Clear(_buffer);
     }
 
     internal Ps2CommonState CaptureCommon() => new()

@@ -28,7 +28,8 @@ public sealed class FakeMachineServices : IMachineServices, IDisposable
         SystemIo = MemoryRegion.PortSpace();
         _ram = RamBackends.CreateAnonymous(new RamOptions("test.ram", (ulong)ramSize), out string? error)
             ?? throw new InvalidOperationException(error);
-        SystemMemory.AddSubregion(0, MemoryRegion.Ram("test.ram", _ram));
+        Ram = MemoryRegion.Ram("test.ram", _ram);
+        SystemMemory.AddSubregion(0, Ram);
         Memory = new AddressSpace("memory", SystemMemory);
         Ports = new AddressSpace("I/O", SystemIo);
         var types = new QomTypeRegistry();
@@ -60,6 +61,9 @@ public sealed class FakeMachineServices : IMachineServices, IDisposable
 
     /// <inheritdoc/>
     public MemoryRegion SystemIo { get; }
+
+    /// <summary>The RAM.</summary>
+    public MemoryRegion Ram { get; }
 
     /// <inheritdoc/>
     public AddressSpace Memory { get; }
