@@ -48,6 +48,14 @@ public sealed partial class KvmVcpu
         return page;
     }
 
+    /// <summary>The kernel's statistics of this vCPU; null when it keeps none. The caller disposes them.</summary>
+    public KvmStats? OpenStats()
+    {
+        KvmStats? stats = null;
+        RunOnVcpu(() => _ = _fd.OpenStats(out stats));
+        return stats;
+    }
+
     /// <summary>Gives the new vCPU its CPUID and the state after reset.</summary>
     internal Errno Initialize()
     {
