@@ -17,6 +17,8 @@ public sealed partial class KvmVcpu
     private const ulong PatDefault = 0x0007040600070406;
     private const ulong ApicBaseDefault = 0xfee00000 | 1 << 11;
     private const ulong ApicBaseBsp = 1 << 8;
+    private const int XstateBv = 512;
+    private const int AvxOffset = 576;
 
     /// <inheritdoc/>
     public CpuArchState GetState()
@@ -270,33 +272,80 @@ public sealed partial class KvmVcpu
         state.ApicBase = s.apic_base;
     }
 
+    /// <summary>
+    /// x87 and SSE state from the XSAVE area (Intel SDM vol. 1, 13.4): KVM_GET_FPU leaves MXCSR out, so it only serves kernels without.
+    /// </summary>
     private void ReadFpu(CpuArchState state)
     {
         FpuArchState fpu = state.Fpu;
-        if (_fd.GetFpu(out KvmFpu k) != Errno.OK)
-        {
-            return;
-        }
-
-        fpu.Fcw = k.fcw;
-        fpu.Fsw = k.fsw;
-        fpu.Ftw = k.ftwx;
-        fpu.LastOpcode = k.last_opcode;
-        fpu.LastIp = k.last_ip;
-        fpu.LastDp = k.last_dp;
-        fpu.Mxcsr = k.mxcsr;
-        ((ReadOnlySpan<byte>)k.fpr).CopyTo(fpu.St);
-        ((ReadOnlySpan<byte>)k.xmm).CopyTo(fpu.Xmm);
-
-        // The XSAVE area's AVX component sits at 576 in the standard format; XSTATE_BV at 512 tells whether it is in use.
-        if ((state.Xcr0 & 4) != 0 && _fd.GetXsave(out KvmXsave xsave) == Errno.OK)
+        if (_accelerator.Vm.CheckExtension(KvmUapi.KVM_CAP_XSAVE) != 0 && _fd.GetXsave(out KvmXsave xsave) == Errno.OK)
         {
             ReadOnlySpan<byte> area = xsave;
-            if ((BinaryPrimitives.ReadUInt64LittleEndian(area[512..]) & 4) != 0)
+            fpu.Fcw = BinaryPrimitives.ReadUInt16LittleEndian(area);
+            fpu.Fsw = BinaryPrimitives.ReadUInt16LittleEndian(area[2..]);
+            fpu.Ftw = area[4];
+            fpu.LastOpcode = BinaryPrimitives.ReadUInt16LittleEndian(area[6..]);
+            fpu.LastIp = BinaryPrimitives.ReadUInt64LittleEndian(area[8..]);
+            fpu.LastDp = BinaryPrimitives.ReadUInt64LittleEndian(area[16..]);
+            fpu.Mxcsr = BinaryPrimitives.ReadUInt32LittleEndian(area[24..]);
+            area.Slice(32, 128).CopyTo(fpu.St);
+            area.Slice(160, 256).CopyTo(fpu.Xmm);
+
+            // XSTATE_BV tells whether the AVX component, at its place in the standard format, is in use.
+            if ((BinaryPrimitives.ReadUInt64LittleEndian(area[XstateBv..]) & 4) != 0)
             {
-                area.Slice(576, 256).CopyTo(fpu.YmmHigh);
+                area.Slice(AvxOffset, 256).CopyTo(fpu.YmmHigh);
             }
         }
+        else if (_fd.GetFpu(out KvmFpu k) == Errno.OK)
+        {
+            fpu.Fcw = k.fcw;
+            fpu.Fsw = k.fsw;
+            fpu.Ftw = k.ftwx;
+            fpu.LastOpcode = k.last_opcode;
+            fpu.LastIp = k.last_ip;
+            fpu.LastDp = k.last_dp;
+            ((ReadOnlySpan<byte>)k.fpr).CopyTo(fpu.St);
+            ((ReadOnlySpan<byte>)k.xmm).CopyTo(fpu.Xmm);
+        }
+    }
+
+    private void WriteFpu(FpuArchState fpu)
+    {
+        if (_accelerator.Vm.CheckExtension(KvmUapi.KVM_CAP_XSAVE) != 0 && _fd.GetXsave(out KvmXsave xsave) == Errno.OK)
+        {
+            Span<byte> area = xsave;
+            BinaryPrimitives.WriteUInt16LittleEndian(area, fpu.Fcw);
+            BinaryPrimitives.WriteUInt16LittleEndian(area[2..], fpu.Fsw);
+            area[4] = fpu.Ftw;
+            BinaryPrimitives.WriteUInt16LittleEndian(area[6..], fpu.LastOpcode);
+            BinaryPrimitives.WriteUInt64LittleEndian(area[8..], fpu.LastIp);
+            BinaryPrimitives.WriteUInt64LittleEndian(area[16..], fpu.LastDp);
+            BinaryPrimitives.WriteUInt32LittleEndian(area[24..], fpu.Mxcsr);
+            fpu.St.CopyTo(area[32..]);
+            fpu.Xmm.CopyTo(area[160..]);
+            ulong inUse = BinaryPrimitives.ReadUInt64LittleEndian(area[XstateBv..]) | 3;
+            if (fpu.YmmHigh.AsSpan().ContainsAnyExcept((byte)0) || (inUse & 4) != 0)
+            {
+                fpu.YmmHigh.CopyTo(area[AvxOffset..]);
+                inUse |= 4;
+            }
+
+            BinaryPrimitives.WriteUInt64LittleEndian(area[XstateBv..], inUse);
+            if (_fd.SetXsave(xsave) == Errno.OK)
+            {
+                return;
+            }
+        }
+
+        var k = new KvmFpu
+        {
+            fcw = fpu.Fcw, fsw = fpu.Fsw, ftwx = fpu.Ftw, last_opcode = fpu.LastOpcode, last_ip = fpu.LastIp, last_dp = fpu.LastDp,
+            mxcsr = fpu.Mxcsr,
+        };
+        fpu.St.CopyTo((Span<byte>)k.fpr);
+        fpu.Xmm.CopyTo((Span<byte>)k.xmm);
+        _ = _fd.SetFpu(k);
     }
 
     private void WriteState(CpuArchState state)
@@ -346,15 +395,7 @@ public sealed partial class KvmVcpu
             _ = _fd.SetXcrs(xcrs);
         }
 
-        FpuArchState fpu = state.Fpu;
-        var k = new KvmFpu
-        {
-            fcw = fpu.Fcw, fsw = fpu.Fsw, ftwx = fpu.Ftw, last_opcode = fpu.LastOpcode, last_ip = fpu.LastIp, last_dp = fpu.LastDp,
-            mxcsr = fpu.Mxcsr,
-        };
-        fpu.St.CopyTo((Span<byte>)k.fpr);
-        fpu.Xmm.CopyTo((Span<byte>)k.xmm);
-        _ = _fd.SetFpu(k);
+        WriteFpu(state.Fpu);
     }
 
     /// <summary>The local APIC after reset (Intel SDM vol. 3, 10.4.7.1); version and id stay.</summary>

@@ -1,6 +1,7 @@
 using System.Globalization;
 using Vmm.Interop.KvmApi;
 using Vmm.Kvm.CpuModels;
+using Vmm.Kvm.Qmp;
 using Vmm.ObjectModel.Accel;
 using Vmm.ObjectModel.Qom;
 using Vmm.Qapi;
@@ -11,9 +12,11 @@ public sealed class CpuModelTests
 {
     private static readonly string s_data = Path.Combine(AppContext.BaseDirectory, "cpuid");
 
+    private static CpuHost s_host = null!;
+
     public static IEnumerable<string> Recordings()
     {
-        foreach (string file in Directory.GetFiles(s_data))
+        foreach (string file in Directory.GetFiles(s_data, "*.txt"))
         {
             string name = Path.GetFileNameWithoutExtension(file);
             if (name != "host")
@@ -79,6 +82,59 @@ public sealed class CpuModelTests
         }));
     }
 
+    [Test]
+    public void DefinitionsAreAsRecorded()
+    {
+        var commands = new CpuCommands(Registry(), s_host, static () => null, static () => null);
+        var lines = new List<string>();
+        foreach (CpuDefinitionInfo info in commands.QueryCpuDefinitions())
+        {
+            lines.Add($"{info.Name}:{string.Join(',', info.UnavailableFeatures!)}");
+        }
+
+        string[] expected = File.ReadAllLines(Path.Combine(s_data, "unavailable.lst"));
+        Assert.That(lines, Has.Count.EqualTo(expected.Length));
+        for (int i = 0; i < expected.Length; i++)
+        {
+            Assert.That(lines[i], Is.EqualTo(expected[i]));
+        }
+    }
+
+    /// <summary>Each property that QEMU tells has the same value here; the others are not served.</summary>
+    [Test]
+    public void ExpansionIsAsRecorded()
+    {
+        var commands = new CpuCommands(Registry(), s_host, static () => null, static () => null);
+        foreach (string line in File.ReadAllLines(Path.Combine(s_data, "expansion.lst")))
+        {
+            int colon = line.IndexOf(':');
+            CpuModelExpansionInfo result = commands.QueryCpuModelExpansion(
+                CpuModelExpansionType.Full, new CpuModelInfo { Name = line[..colon] });
+            var props = (QDict)result.Model.Props!;
+            var wrong = new List<string>();
+            int same = 0;
+            foreach (string pair in line[(colon + 1)..].Split(';'))
+            {
+                string[] parts = pair.Split('=', 2);
+                if (props.TryGetValue(parts[0], out QValue? value))
+                {
+                    string text = value is QString s ? s.Value : value.ToString()!.Trim('"');
+                    if (text == parts[1])
+                    {
+                        same++;
+                    }
+                    else
+                    {
+                        wrong.Add($"{line[..colon]}: {pair}, here {text}");
+                    }
+                }
+            }
+
+            Assert.That(wrong, Is.Empty);
+            Assert.That(same, Is.GreaterThan(370));
+        }
+    }
+
     [TestCase("foo", "unable to find CPU model 'foo'")]
     [TestCase("", "-cpu option cannot be empty")]
     [TestCase("max,foo=on", "can't apply global max-x86_64-cpu.foo=on: Property 'max-x86_64-cpu.foo' not found")]
@@ -124,7 +180,7 @@ public sealed class CpuModelTests
             entries.Add(new KvmCpuidEntry2 { function = f[0], index = f[1], flags = f[2], eax = f[3], ebx = f[4], ecx = f[5], edx = f[6] });
         }
 
-        var host = new CpuHost(entries.ToArray(), new Dictionary<uint, ulong> { [0x10a] = 0x69 }, "AMD EPYC", 48);
+        CpuHost host = s_host = new CpuHost(entries.ToArray(), new Dictionary<uint, ulong> { [0x10a] = 0x69 }, "AMD EPYC", 48);
         var registry = new QomTypeRegistry();
         registry.AddCatalog(r => CpuTypes.Register(r, host));
         return registry;

@@ -126,7 +126,7 @@ public static class CpuFeatureWords
             "xsaveopt xsavec xgetbv1 xsaves xfd"),
         Cpuid(0x6, null, CpuidRegister.Eax,
             "- - arat"),
-        Cpuid(0xd, 0, CpuidRegister.Eax, ""),
+        Cpuid(0xd, 0, CpuidRegister.Eax, "- - avx mpx mpx avx512f avx512f avx512f - pku - - - - - - - amx-tile amx-tile"),
         Cpuid(0xd, 0, CpuidRegister.Edx, ""),
         Msr(0x10a,
             "rdctl-no ibrs-all rsba skip-l1dfl-vmentry ssb-no mds-no pschange-mc-no tsx-ctrl taa-no"),
@@ -196,6 +196,11 @@ public static class CpuFeatureWords
 
     /// <summary>Description of one word.</summary>
     public static FeatureWordInfo Info(FeatureWord word) => s_words[(int)word];
+
+    /// <summary>
+    /// True for words whose bits are features of their own; those of XCR0 are state components, named after the feature they serve.
+    /// </summary>
+    public static bool IsSettable(FeatureWord word) => word != FeatureWord.Xcr0Low;
 
     /// <summary>Finds a feature by its name or an alias; a feature may be several bits of a word.</summary>
     public static bool TryFind(string name, out FeatureWord word, out ulong mask)

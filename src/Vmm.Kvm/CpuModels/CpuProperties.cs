@@ -21,7 +21,10 @@ internal static class CpuProperties
         AddSettings(list);
         for (int w = 0; w < CpuFeatureWords.Count; w++)
         {
-            AddFeatures(list, (FeatureWord)w);
+            if (CpuFeatureWords.IsSettable((FeatureWord)w))
+            {
+                AddFeatures(list, (FeatureWord)w);
+            }
         }
 
         foreach ((string alias, string name) in CpuFeatureWords.Aliases)

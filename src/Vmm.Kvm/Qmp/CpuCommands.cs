@@ -188,7 +188,7 @@ public sealed class CpuCommands(QomTypeRegistry registry, CpuHost host, Func<IMa
         for (int w = 0; w < CpuFeatureWords.Count; w++)
         {
             string?[] names = CpuFeatureWords.Words[w].Names;
-            for (int bit = 0; bit < names.Length; bit++)
+            for (int bit = 0; bit < names.Length && CpuFeatureWords.IsSettable((FeatureWord)w); bit++)
             {
                 if (names[bit] is { } name)
                 {
