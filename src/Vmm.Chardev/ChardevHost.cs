@@ -22,4 +22,13 @@ public sealed record ChardevHost(EventLoop.EventLoop Loop, FdSets FdSets)
 
     /// <summary>True when the process gives up its terminal (-daemonize), which rules stdio out.</summary>
     public bool IsDaemon { get; init; }
+
+    /// <summary>Where names are looked up for connections that are retried in the background; null: on the loop, which then waits.</summary>
+    public WorkerPool? Workers { get; init; }
+
+    /// <summary>
+    /// Descriptor that becomes readable when the process is asked to end (a signalfd, say), and ends the wait of a server for its first
+    /// client; -1 for none.
+    /// </summary>
+    public int InterruptFd { get; init; } = -1;
 }

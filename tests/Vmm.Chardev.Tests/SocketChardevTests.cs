@@ -124,6 +124,50 @@ public sealed class SocketChardevTests
     }
 
     [Test]
+    public void Client_LooksNamesUpInTheBackground()
+    {
+        using var workers = new Vmm.EventLoop.WorkerPool(1);
+        var registry = new ChardevRegistry(_world.Host with { Workers = workers }, _world.Tree.GetContainer("/others"));
+        Chardev server = AddTcpServer("s", "");
+        string address = $"{{'type':'inet','data':{{'host':'localhost','port':'{PortOf(server)}','ipv4':true}}}}";
+        Chardev client = registry.Add(
+            "c", ChardevWorld.Backend($"{{'type':'socket','data':{{'addr':{address},'server':false,'reconnect':1}}}}"), null);
+        Assert.That(client.IsOpen, Is.False);
+        _world.Until(() => client.IsOpen && server.IsOpen);
+        registry.Close();
+    }
+
+    [Test]
+    public void Server_MayWaitForItsFirstClient()
+    {
+        string path = _world.PathOf("w");
+        Peer.Check(Libc.Socket(Libc.AF_UNIX, Libc.SOCK_STREAM, 0, out SafeFd listener));
+        Peer.Check(Libc.Bind(listener.Fd, SockAddr.Unix(path)!));
+        Peer.Check(Libc.Listen(listener.Fd, 1));
+        using Peer peer = Peer.Unix(path);
+        Chardev chardev = _world.Add(
+            "w", $"{{'type':'socket','data':{{'addr':{{'type':'fd','data':{{'str':'{listener.Detach()}'}}}},'wait':true}}}}");
+        Assert.That(chardev.IsOpen);
+        Assert.That(_world.Reports, Is.EqualTo(new[] { $"info: QEMU waiting for connection on: disconnected:unix:{path},server=on" }));
+    }
+
+    [Test]
+    public void Server_StopsWaitingWhenInterrupted()
+    {
+        Peer.Check(Libc.Pipe(0, out SafeFd read, out SafeFd write));
+        using (read)
+        {
+            write.Dispose();
+            var registry = new ChardevRegistry(_world.Host with { InterruptFd = read.Fd }, _world.Tree.GetContainer("/others"));
+            string path = _world.PathOf("w");
+            string address = $"{{'type':'unix','data':{{'path':'{path}'}}}}";
+            Assert.Throws<QapiException>(() => registry.Add(
+                "w", ChardevWorld.Backend($"{{'type':'socket','data':{{'addr':{address},'wait':true}}}}"), null));
+            Assert.That(File.Exists(path), Is.False);
+        }
+    }
+
+    [Test]
     public void InheritedListener_IsFoundByName()
     {
         string path = _world.PathOf("inherited");

@@ -2,6 +2,7 @@ using Vmm.EventLoop;
 using Vmm.Interop;
 using Vmm.ObjectModel.Sockets;
 using Vmm.Qapi;
+using Vmm.Qapi.Types;
 
 namespace Vmm.Chardevs;
 
@@ -21,16 +22,55 @@ public sealed partial class SocketChardev
 
     private void BeginReconnect()
     {
+        if (Host.Workers is { } workers && _address.Type == SocketAddressType.Inet && !SocketEndpoints.IsNumeric(_address.Inet!))
+        {
+            _ = ResolveInBackground(workers);
+            return;
+        }
+
         try
         {
-            _candidates = SocketEndpoints.Candidates(_address);
+            BeginWith(SocketEndpoints.Candidates(_address));
         }
         catch (QapiException e)
         {
             ConnectFailed(e);
+        }
+    }
+
+    private async Task ResolveInBackground(WorkerPool workers)
+    {
+        List<SockAddr> candidates = [];
+        QapiException? failure = null;
+        try
+        {
+            SocketAddressLegacy address = _address;
+            candidates = await workers.RunAsync(() => SocketEndpoints.Candidates(address)).ConfigureAwait(true);
+        }
+        catch (QapiException e)
+        {
+            failure = e;
+        }
+
+        await Host.Loop.SwitchTo();
+        if (IsDisposed)
+        {
             return;
         }
 
+        if (failure is not null)
+        {
+            ConnectFailed(failure);
+        }
+        else
+        {
+            BeginWith(candidates);
+        }
+    }
+
+    private void BeginWith(List<SockAddr> candidates)
+    {
+        _candidates = candidates;
         _nextCandidate = 0;
         TryNextCandidate(Errno.OK);
     }

@@ -67,7 +67,15 @@ public sealed partial class SocketChardev : BackendChardev
 
             if (options.Wait == true)
             {
-                WaitForClient();
+                try
+                {
+                    WaitForClient();
+                }
+                catch
+                {
+                    Close();
+                    throw;
+                }
             }
         }
         else if (options.Reconnect > 0)
@@ -201,16 +209,22 @@ public sealed partial class SocketChardev : BackendChardev
     private void WaitForClient()
     {
         Host.Report("info: QEMU waiting for connection on: " + Filename);
-        Span<PollFd> waiting = stackalloc PollFd[_listeners.Count];
+        Span<PollFd> waiting = stackalloc PollFd[_listeners.Count + 1];
         while (_connection is null)
         {
-            for (int i = 0; i < waiting.Length; i++)
+            for (int i = 0; i < _listeners.Count; i++)
             {
                 waiting[i] = new PollFd { fd = _listeners[i].Fd, events = Libc.POLLIN };
             }
 
+            waiting[^1] = new PollFd { fd = Host.InterruptFd, events = Libc.POLLIN };
             Libc.Poll(waiting, -1);
-            for (int i = 0; i < waiting.Length && _connection is null; i++)
+            if (waiting[^1].revents != 0)
+            {
+                throw new QapiException("Interrupted while waiting for a connection on " + Filename);
+            }
+
+            for (int i = 0; i < _listeners.Count && _connection is null; i++)
             {
                 if (waiting[i].revents != 0)
                 {

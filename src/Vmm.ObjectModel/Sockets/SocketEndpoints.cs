@@ -34,6 +34,15 @@ public static class SocketEndpoints
             : throw new QapiException($"address resolution failed for {address.Host}:{address.Port}: {Libc.GaiMessage(code)}");
     }
 
+    /// <summary>Whether an address can be resolved without asking anybody.</summary>
+    public static bool IsNumeric(InetSocketAddress address) => Libc.GetAddrInfo(
+        address.Host.Length == 0 ? null : address.Host,
+        address.Port.Length == 0 ? "0" : address.Port,
+        Libc.AF_UNSPEC,
+        Libc.SOCK_STREAM,
+        Libc.AI_NUMERICHOST | Libc.AI_NUMERICSERV,
+        []) == 0;
+
     /// <summary>The socket address of a unix address.</summary>
     /// <exception cref="QapiException">The path is too long.</exception>
     public static SockAddr Resolve(UnixSocketAddress address)
