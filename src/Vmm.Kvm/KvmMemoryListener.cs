@@ -134,6 +134,29 @@ internal sealed class KvmMemoryListener : IMemoryListener
     public void IoEventFdDel(in MappedIoEventFd entry) =>
         _ = _vm.DeassignIoeventfd(entry.Fd.Fd, entry.Address, (uint)entry.Size, entry.DataMatch, pio: false);
 
+    /// <summary>Empties the dirty rings of all vCPUs into the bitmaps.</summary>
+    public void CollectRings()
+    {
+        bool any = false;
+        foreach (KvmVcpu vcpu in _accelerator.KvmVcpus)
+        {
+            while (vcpu.DirtyRing is { } ring && ring.TryTake(out uint slotAndSpace, out ulong page))
+            {
+                any = true;
+                uint index = slotAndSpace & 0xffff;
+                if (index < _slots.Length && _slots[index] is { } slot && page < slot.Size / Page)
+                {
+                    slot.Block.MarkDirty(slot.BlockOffset + (page * Page), Page, slot.Clients);
+                }
+            }
+        }
+
+        if (any)
+        {
+            _ = _vm.ResetDirtyRings();
+        }
+    }
+
     private static bool Matches(Slot slot, FlatRange range) =>
         slot.RangeStart == range.Start && slot.RangeLast == range.Last && slot.Block == range.Block;
 
@@ -167,6 +190,12 @@ internal sealed class KvmMemoryListener : IMemoryListener
     {
         if ((slot.Flags & KvmUapi.KVM_MEM_LOG_DIRTY_PAGES) == 0)
         {
+            return;
+        }
+
+        if (_accelerator.DirtyRingBytes != 0)
+        {
+            CollectRings();
             return;
         }
 

@@ -73,6 +73,11 @@ public sealed partial class KvmVcpu
             case KvmUapi.KVM_EXIT_INTERNAL_ERROR:
                 HandleInternalError();
                 break;
+            case KvmUapi.KVM_EXIT_DIRTY_RING_FULL:
+                _accelerator.MachineLock.Enter();
+                _accelerator.CollectDirtyRings();
+                _accelerator.MachineLock.Exit();
+                break;
             case KvmUapi.KVM_EXIT_NOTIFY:
                 HandleNotify();
                 break;

@@ -83,6 +83,12 @@ public sealed partial class KvmVcpu
         }
 
         Errno errno = _fd.SetCpuid2(entries);
+        if (errno == Errno.OK && _accelerator.DirtyRingBytes != 0)
+        {
+            errno = _fd.MapDirtyRing(_accelerator.DirtyRingBytes, out KvmDirtyRing? ring);
+            DirtyRing = ring;
+        }
+
         if (errno == Errno.OK && _setup.Model.TscFrequency != 0)
         {
             errno = SetTscFrequency((int)(_setup.Model.TscFrequency / 1000));

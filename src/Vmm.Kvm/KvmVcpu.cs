@@ -78,6 +78,9 @@ public sealed partial class KvmVcpu : IVcpu
         }
     }
 
+    /// <summary>Dirty pages of this vCPU; null when bitmaps are used.</summary>
+    internal KvmDirtyRing? DirtyRing { get; private set; }
+
     /// <summary>Set when the VM's clock was stopped: the guest is told before it runs on.</summary>
     internal bool TellClockStopped { get; set; }
 
@@ -173,6 +176,7 @@ public sealed partial class KvmVcpu : IVcpu
         }
 
         _thread.Join();
+        DirtyRing?.Dispose();
         _fd.Dispose();
     }
 

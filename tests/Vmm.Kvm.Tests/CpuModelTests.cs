@@ -139,6 +139,7 @@ public sealed class CpuModelTests
     [TestCase("", "-cpu option cannot be empty")]
     [TestCase("max,foo=on", "can't apply global max-x86_64-cpu.foo=on: Property 'max-x86_64-cpu.foo' not found")]
     [TestCase("max,+foo", "Property 'max-x86_64-cpu.foo' not found")]
+    [TestCase("max,family=xx", "can't apply global max-x86_64-cpu.family=xx: Parameter 'family' expects int64")]
     [TestCase("max,family=300", "can't apply global max-x86_64-cpu.family=300: Property .family doesn't take value 300 (minimum: 0, maximum: 270)")]
     [TestCase("max,vendor=abc", "can't apply global max-x86_64-cpu.vendor=abc: Property '.vendor' doesn't take value 'abc'")]
     [TestCase("qemu64,sse2=maybe", "can't apply global qemu64-x86_64-cpu.sse2=maybe: Parameter 'sse2' expects 'on' or 'off'")]

@@ -1,6 +1,7 @@
 using Vmm.Interop;
 using Vmm.Memory;
 using Vmm.ObjectModel.Accel;
+using Vmm.Qapi;
 
 namespace Vmm.Kvm.Tests;
 
@@ -88,11 +89,15 @@ public sealed class RunTests
         vm.Locked(() => vm.Root.AddSubregion(0x80000, over, 1));
         Drain(vm);
         vm.Run();
+
+        // What was read before the pause may be written after it.
+        vm.Log.Next();
         Assert.That(vm.Log.Next().Value, Is.EqualTo(2));
         vm.Stop();
         vm.Locked(() => vm.Root.RemoveSubregion(over));
         Drain(vm);
         vm.Run();
+        vm.Log.Next();
         Assert.That(vm.Log.Next().Value, Is.EqualTo(1));
         vm.Stop();
     }
@@ -165,6 +170,65 @@ public sealed class RunTests
         vm.Locked(() => vm.Memory.SyncDirtyLog());
         Assert.That(vm.Ram.IsDirty(0x2000, 0x4000, DirtyClients.Migration), Is.False);
         vm.Locked(() => vm.Memory.GlobalDirtyLog = false);
+    }
+
+    [Test]
+    public void DirtyRingSeesTheGuestsWrites()
+    {
+        // mov [2000h],al; mov [5000h],al; out 10h,al; hlt
+        using var vm = new TestVm(
+            [0xa2, 0x00, 0x20, 0xa2, 0x00, 0x50, 0xe6, 0x10, 0xf4], options: new KvmOptions { DirtyRingSize = 4096 });
+        if (vm.Accelerator.DirtyRingBytes == 0)
+        {
+            Assert.Ignore("needs a kernel with KVM_CAP_DIRTY_LOG_RING");
+        }
+
+        vm.Locked(() => vm.Memory.GlobalDirtyLog = true);
+        vm.Run();
+        vm.Log.Next();
+        vm.Stop();
+        vm.Locked(() => vm.Memory.SyncDirtyLog());
+        Assert.That(vm.Ram.TestAndClearDirty(0x2000, 1, DirtyClients.Migration), Is.True);
+        Assert.That(vm.Ram.TestAndClearDirty(0x5000, 1, DirtyClients.Migration), Is.True);
+        Assert.That(vm.Ram.IsDirty(0x7000, 0x1000, DirtyClients.Migration), Is.False);
+    }
+
+    [Test]
+    public void SecondCpuStartsByIpi()
+    {
+        // The boot CPU sends INIT and SIPI (vector 2) through the APIC's registers, reached in flat protected mode;
+        // CPU 1 then runs at 2000h: mov al,77h; out 11h,al; hlt
+        byte[] code =
+        [
+            0xfa, 0x0f, 0x01, 0x16, 0x40, 0x10, 0x0f, 0x20, 0xc0, 0x0c, 0x01, 0x0f, 0x22, 0xc0, 0xb8, 0x08, 0x00, 0x8e, 0xd8,
+            0x67, 0x66, 0xc7, 0x05, 0x10, 0x03, 0xe0, 0xfe, 0x00, 0x00, 0x00, 0x01,
+            0x67, 0x66, 0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x00, 0x45, 0x00, 0x00,
+            0x67, 0x66, 0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x02, 0x46, 0x00, 0x00,
+            0xe6, 0x10, 0xf4,
+        ];
+        using var vm = new TestVm(code, cpus: 2);
+
+        // GDTR image at 1040h; GDT at 1050h with a flat data segment at selector 8.
+        new byte[] { 0x0f, 0x00, 0x50, 0x10, 0x00, 0x00 }.CopyTo(vm.Ram.Span(0x1040, 6));
+        new byte[] { 0xff, 0xff, 0x00, 0x00, 0x00, 0x93, 0xcf, 0x00 }.CopyTo(vm.Ram.Span(0x1058, 8));
+        new byte[] { 0xb0, 0x77, 0xe6, 0x11, 0xf4 }.CopyTo(vm.Ram.Span(0x2000, 5));
+        vm.Run();
+        (ulong Offset, int, ulong Value)[] writes = [vm.Log.Next(), vm.Log.Next()];
+        Assert.That(Array.Exists(writes, w => w.Offset == 1 && w.Value == 0x77), Is.True);
+        vm.Stop();
+        Assert.That(vm.Accelerator.Vcpus[1].GetState().Segments[1].Base, Is.EqualTo(0x2000));
+    }
+
+    [TestCase("foo", "1", "Property 'kvm-accel.foo' not found")]
+    [TestCase("kernel-irqchip", "foo", "Parameter 'kernel-irqchip' does not accept value 'foo'")]
+    [TestCase("dirty-ring-size", "3", "dirty-ring-size must be a power of two.")]
+    [TestCase("notify-vmexit", "foo", "Parameter 'notify-vmexit' does not accept value 'foo'")]
+    [TestCase("kvm-shadow-mem", "10M", "Parameter 'kvm-shadow-mem' expects int64")]
+    [TestCase("notify-window", "-1", "Parameter 'notify-window' expects uint32_t")]
+    public void OptionErrorsAreQemus(string name, string value, string message)
+    {
+        QapiException? error = Assert.Throws<QapiException>(() => KvmOptionParser.Parse(new QDict { [name] = value }, []));
+        Assert.That(error!.Desc, Is.EqualTo(message));
     }
 
     [Test]

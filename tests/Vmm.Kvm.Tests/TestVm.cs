@@ -13,9 +13,9 @@ internal sealed class TestVm : IDisposable
 {
     public const int CodeAddress = 0x1000;
 
-    public TestVm(byte[] code, int cpus = 1, KernelIrqchipMode irqchip = KernelIrqchipMode.On)
+    public TestVm(byte[] code, int cpus = 1, KernelIrqchipMode irqchip = KernelIrqchipMode.On, KvmOptions? options = null)
     {
-        Accelerator = KvmAccelerator.TryCreate(new KvmOptions(), Lock, Events, out KvmInitError? error)!;
+        Accelerator = KvmAccelerator.TryCreate(options ?? new KvmOptions(), Lock, Events, out KvmInitError? error)!;
         if (Accelerator is null)
         {
             Assert.Ignore("needs /dev/kvm: " + string.Join("; ", error!.Lines));

@@ -144,7 +144,7 @@ public sealed record CpuSpec(
 
             try
             {
-                info.Set(cpu, new PropertyInput(property, value, isKeyval: true));
+                OptionText.Set(info, cpu, value);
             }
             catch (QapiException e)
             {

@@ -251,7 +251,7 @@ public sealed partial class X86Cpu
         {
             if ((bits >> bit & 1) != 0)
             {
-                string? name = bit < info.Names.Length ? info.Names[bit] : null;
+                string? name = bit < info.Names.Length && CpuFeatureWords.IsSettable(word) ? info.Names[bit] : null;
                 Warn($"{what}: {info.Label}{(name is null ? "" : "." + name)} [bit {bit}]");
             }
         }

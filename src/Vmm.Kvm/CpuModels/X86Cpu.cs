@@ -298,8 +298,7 @@ public sealed partial class X86Cpu : Device, ICpuModel
     {
         if (Enforce && FilteredFeatures.AsSpan().ContainsAnyExcept(0UL))
         {
-            throw new QapiException(QapiErrorClass.GenericError, ModelName == "host"
-                ? "Host doesn't support requested features" : "Host doesn't support requested features");
+            throw new QapiException("Host doesn't support requested features");
         }
 
         if (PhysBits is not 0 and (< 32 or > 52))
