@@ -22,7 +22,7 @@ public sealed partial class QapiReader
         bool options = Mode == QapiInputMode.Options;
         return OptionScalars.TryParseUInt64(text, out ulong value) == ScalarStatus.Ok && !(options && text.Contains('-'))
             ? value
-            : throw QapiException.InvalidParameterValue(FullName(name), options ? "a uint64 value" : "uint64");
+            : throw QapiException.InvalidParameterValue(FullName(name), options ? "a uint64 value" : "integer");
     }
 
     private ulong ParseSize(string text, string? name) => OptionScalars.TryParseSize(text, out ulong value, out _) == ScalarStatus.Ok

@@ -35,6 +35,12 @@ public abstract partial class MemoryBackend
             static (o, input) => ((MemoryBackend)o).SetPreallocThreads(input.ReadUInt32()),
             "Number of CPU threads to use for prealloc"),
         new QomPropertyInfo(
+            "prealloc-context",
+            "link<thread-context>",
+            static _ => "",
+            null,
+            "Context to use for creating CPU threads for preallocation"),
+        new QomPropertyInfo(
             "size",
             "int",
             static o => ((MemoryBackend)o).Size,

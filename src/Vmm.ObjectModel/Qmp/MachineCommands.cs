@@ -47,7 +47,7 @@ public sealed class MachineCommands(MachineSummary machine, QomTree tree, RamLis
         var result = new List<Memdev>();
         foreach (MemoryBackend backend in Listed<MemoryBackend>())
         {
-            result.Add(new Memdev
+            result.Insert(0, new Memdev
             {
                 Id = backend.Name,
                 Size = backend.Size,
@@ -215,8 +215,6 @@ public sealed class MachineCommands(MachineSummary machine, QomTree tree, RamLis
             }
         }
 
-        // Listings are built back to front.
-        result.Reverse();
         return result;
     }
 }

@@ -13,7 +13,6 @@ public sealed class QomTree
     {
         Types = types;
         Root = new Container { IsTreeRoot = true };
-        Objects = GetContainer("/objects");
     }
 
     /// <summary>The types of the program.</summary>
@@ -23,7 +22,7 @@ public sealed class QomTree
     public QomObject Root { get; }
 
     /// <summary><c>/objects</c>: what -object and object-add made.</summary>
-    public QomObject Objects { get; }
+    public QomObject Objects => GetContainer("/objects");
 
     /// <summary><c>/chardevs</c>; made when first used.</summary>
     public QomObject Chardevs => GetContainer("/chardevs");
@@ -48,6 +47,7 @@ public sealed class QomTree
         GetContainer("/machine/peripheral");
         GetContainer("/machine/peripheral-anon");
         GetContainer("/machine/unattached");
+        GetContainer("/objects");
     }
 
     /// <summary>The object at an absolute path; containers are made where nothing is.</summary>

@@ -1,5 +1,6 @@
 using Vmm.EventLoop;
 using Vmm.ObjectModel.Accel;
+using Vmm.ObjectModel.Logging;
 using Vmm.Qapi;
 using Vmm.Qapi.Types;
 
@@ -12,6 +13,8 @@ namespace Vmm.ObjectModel.Run;
 public sealed partial class RunControl : IRunControl
 {
     private const int NoRequest = -1;
+
+    private static readonly TraceEvent s_runstateSet = new("runstate_set");
 
     private readonly EventLoop.EventLoop _mainLoop;
     private readonly Clocks _clocks;
@@ -45,6 +48,9 @@ public sealed partial class RunControl : IRunControl
         _events = events;
         _service = mainLoop.CreateBottomHalf(ServicePending);
     }
+
+    /// <summary>Trace events of run control, for the registry.</summary>
+    public static IReadOnlyList<TraceEvent> TraceEvents => [s_runstateSet];
 
     /// <inheritdoc/>
     public RunState State => (RunState)Volatile.Read(ref _state);
@@ -195,6 +201,11 @@ public sealed partial class RunControl : IRunControl
         if (!RunStateTransitions.IsAllowed(from, state))
         {
             Environment.FailFast($"invalid run state transition: '{from}' -> '{state}'");
+        }
+
+        if (s_runstateSet.IsEnabled)
+        {
+            s_runstateSet.Write($"current_run_state {(int)from} ({RunStateQapi.ToWire(from)}) new_state {(int)state} ({RunStateQapi.ToWire(state)})");
         }
 
         Volatile.Write(ref _state, (int)state);
