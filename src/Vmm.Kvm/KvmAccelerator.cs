@@ -25,6 +25,7 @@ public sealed partial class KvmAccelerator : IAccelerator
     private const uint KvmSetNrMmuPages = 0xae44;
 
     private readonly List<KvmVcpu> _vcpus = [];
+    private readonly Dictionary<uint, KvmVcpuFd> _parked = [];
     private readonly IKvmEvents _events;
     private AddressSpace? _memory;
     private AddressSpace? _ports;
@@ -162,7 +163,12 @@ public sealed partial class KvmAccelerator : IAccelerator
     /// <inheritdoc/>
     public IVcpu CreateVcpu(VcpuSetup setup)
     {
-        Errno errno = Vm.CreateVcpu(setup.ApicId, out KvmVcpuFd? fd);
+        Errno errno = Errno.OK;
+        if (!_parked.Remove(setup.ApicId, out KvmVcpuFd? fd))
+        {
+            errno = Vm.CreateVcpu(setup.ApicId, out fd);
+        }
+
         if (fd is null)
         {
             throw new Vmm.Qapi.QapiException(
@@ -173,7 +179,7 @@ public sealed partial class KvmAccelerator : IAccelerator
         errno = vcpu.Initialize();
         if (errno != Errno.OK)
         {
-            fd.Dispose();
+            _parked[setup.ApicId] = fd;
             throw new Vmm.Qapi.QapiException(
                 Vmm.Qapi.QapiErrorClass.GenericError, $"kvm_init_vcpu: kvm_arch_init_vcpu failed ({setup.Index}): {errno.Message()}");
         }
@@ -195,6 +201,9 @@ public sealed partial class KvmAccelerator : IAccelerator
         _vcpus.Remove(kvmVcpu);
         kvmVcpu.RequestExit();
         ReleaseLockAnd(kvmVcpu, static v => v.Join());
+
+        // The kernel keeps a vCPU as long as the VM lives, and its id is taken: keep the descriptor for a later one.
+        _parked[kvmVcpu.ApicId] = kvmVcpu.Fd;
     }
 
     /// <inheritdoc/>
@@ -281,6 +290,16 @@ public sealed partial class KvmAccelerator : IAccelerator
                 vcpu.Join();
             }
         });
+        foreach (KvmVcpu vcpu in _vcpus)
+        {
+            vcpu.Fd.Dispose();
+        }
+
+        foreach (KvmVcpuFd fd in _parked.Values)
+        {
+            fd.Dispose();
+        }
+
         _vcpus.Clear();
         if (_memoryListener is not null)
         {

@@ -96,6 +96,7 @@ public sealed partial class KvmVcpu
 
         if (errno == Errno.OK)
         {
+            SetUpMachineChecks(leaves);
             foreach ((uint index, ulong value) in _setup.Model.GetFeatureMsrs())
             {
                 SetOneMsr(index, value);
@@ -160,6 +161,22 @@ public sealed partial class KvmVcpu
     }
 
     private uint _signature;
+
+    /// <summary>Ten banks, global control and recovery where the host can, if the model has machine checks at all.</summary>
+    private void SetUpMachineChecks(IReadOnlyList<CpuidLeaf> leaves)
+    {
+        const uint mceAndMca = 1 << 7 | 1 << 14;
+        const ulong controlAndRecovery = 1 << 8 | 1 << 24;
+        const ulong banks = 10;
+        foreach (CpuidLeaf leaf in leaves)
+        {
+            if (leaf.Function == 1 && (leaf.Edx & mceAndMca) == mceAndMca && (leaf.Eax >> 8 & 0xf) >= 6
+                && _accelerator.System.GetMceCapabilities(out ulong capabilities) == Errno.OK)
+            {
+                _ = _fd.SetupMce(banks | (capabilities & controlAndRecovery));
+            }
+        }
+    }
 
     private Errno SetTscFrequency(int khz)
     {

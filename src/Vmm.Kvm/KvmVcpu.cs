@@ -165,6 +165,7 @@ public sealed partial class KvmVcpu : IVcpu
         }
     }
 
+    /// <summary>Waits for the thread to end. The descriptor stays open.</summary>
     internal void Join()
     {
         lock (_gate)
@@ -177,7 +178,6 @@ public sealed partial class KvmVcpu : IVcpu
 
         _thread.Join();
         DirtyRing?.Dispose();
-        _fd.Dispose();
     }
 
     /// <summary>Wakes a vCPU that waits in HLT for its external interrupt line (no controller in the kernel). Any thread.</summary>

@@ -25,6 +25,25 @@ public sealed class RunTests
     }
 
     [Test]
+    public void CpuComesAndGoesWhileOthersRun()
+    {
+        // again: out 10h,al; jmp again
+        using var vm = new TestVm([0xe6, 0x10, 0xeb, 0xfc], cpus: 2);
+        vm.Run();
+        for (int round = 0; round < 3; round++)
+        {
+            vm.Locked(() => vm.Accelerator.DestroyVcpu(vm.Accelerator.Vcpus[1]));
+            vm.Log.Next();
+            Assert.That(vm.Accelerator.Vcpus, Has.Count.EqualTo(1));
+            vm.Locked(() => vm.Accelerator.CreateVcpu(new VcpuSetup(1, 1, new HostModel(vm.Accelerator.System))));
+            Assert.That(vm.Accelerator.Vcpus[1].ThreadId, Is.Positive);
+            Assert.That(vm.Accelerator.Vcpus[1].IsHalted, Is.True);
+        }
+
+        vm.Stop();
+    }
+
+    [Test]
     public void StringIo()
     {
         // cld; mov si,2000h; mov cx,5; mov dx,10h; rep outsb; mov di,3000h; mov cx,4; rep insb; out 11h,al; hlt

@@ -23,6 +23,7 @@ public sealed partial class X86Cpu : Device, ICpuModel
     private readonly ulong[] _userMinus = new ulong[CpuFeatureWords.Count];
     private readonly bool _followsHost;
     private string _tableName = "";
+    private IAccelerator? _accelerator;
     private bool _expanded;
     private CpuidLeaf[]? _cpuid;
 
@@ -238,11 +239,19 @@ public sealed partial class X86Cpu : Device, ICpuModel
     {
         Expand();
         CheckHost();
-        Vcpu = machine.Accelerator.CreateVcpu(new VcpuSetup(CpuIndex, ApicId, this));
+        _accelerator = machine.Accelerator;
+        Vcpu = _accelerator.CreateVcpu(new VcpuSetup(CpuIndex, ApicId, this));
     }
 
     /// <inheritdoc/>
-    protected override void Unrealize() => Vcpu = null;
+    protected override void Unrealize()
+    {
+        if (Vcpu is { } vcpu)
+        {
+            Vcpu = null;
+            _accelerator!.DestroyVcpu(vcpu);
+        }
+    }
 
     private void LoadHost()
     {
