@@ -203,7 +203,7 @@ public sealed class BackendTests
         Assert.That(commands.RingbufRead("r", 64), Is.Empty);
         AssertError("Base64 data contains invalid characters", () => commands.RingbufWrite("r", "YW!j", DataFormat.Base64));
         AssertError("Base64 data contains invalid characters", () => commands.RingbufWrite("r", "YW Jj", DataFormat.Base64));
-        AssertError("Base64 data contains invalid characters", () => commands.RingbufWrite("r", "YWJ", DataFormat.Base64));
+        AssertError("Base64 data contains invalid characters", () => commands.RingbufWrite("r", "YW-j", DataFormat.Base64));
         AssertError("n is not a ringbuf device", () => commands.RingbufWrite("n", ""));
         AssertError("Device 'x' not found", () => commands.RingbufRead("x", 1));
         AssertError("size must be greater than zero", () => commands.RingbufRead("r", 0));

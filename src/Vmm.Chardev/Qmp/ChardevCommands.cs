@@ -1,4 +1,3 @@
-using System.Buffers.Text;
 using System.Text;
 using Vmm.ObjectModel.Chardevs;
 using Vmm.Qapi;
@@ -83,21 +82,59 @@ public sealed class ChardevCommands(ChardevRegistry registry)
         return chardev as RingbufChardev ?? throw new QapiException($"{device} is not a ringbuf device");
     }
 
-    /// <summary>Strict base64 (RFC 4648 section 4): no blanks, padded.</summary>
+    /// <summary>
+    /// Base64 (RFC 4648 section 4) as lenient as QEMU: line feeds are skipped, padding counts as a digit of value 0 whose byte is left
+    /// out in a group's last two places, an incomplete group at the end is dropped.
+    /// </summary>
     /// <exception cref="QapiException">Base64 data contains invalid characters.</exception>
     public static byte[] DecodeBase64(string text)
     {
+        byte[] result = new byte[text.Length / 4 * 3];
+        int length = 0;
+        int digits = 0;
+        uint group = 0;
+        bool thirdIsPadding = false;
         foreach (char c in text)
         {
-            if (!char.IsAsciiLetterOrDigit(c) && c is not ('+' or '/' or '='))
+            if (c == '\n')
             {
-                throw new QapiException(BadBase64);
+                continue;
             }
+
+            group = (group << 6) | DigitOf(c);
+            if (++digits < 4)
+            {
+                thirdIsPadding = c == '=';
+                continue;
+            }
+
+            result[length++] = (byte)(group >> 16);
+            if (!thirdIsPadding)
+            {
+                result[length++] = (byte)(group >> 8);
+            }
+
+            if (c != '=')
+            {
+                result[length++] = (byte)group;
+            }
+
+            digits = 0;
         }
 
-        byte[] result = new byte[Base64.GetMaxDecodedFromUtf8Length(text.Length)];
-        return Convert.TryFromBase64String(text, result, out int length) ? result[..length] : throw new QapiException(BadBase64);
+        return result[..length];
     }
+
+    private static uint DigitOf(char c) => c switch
+    {
+        >= 'A' and <= 'Z' => (uint)(c - 'A'),
+        >= 'a' and <= 'z' => (uint)(c - 'a' + 26),
+        >= '0' and <= '9' => (uint)(c - '0' + 52),
+        '+' => 62,
+        '/' => 63,
+        '=' => 0,
+        _ => throw new QapiException(BadBase64),
+    };
 
     // Text ends at the first NUL, as clients know it from strings of C; what is not UTF-8 becomes U+FFFD.
     private static string DecodeText(ReadOnlySpan<byte> data)
