@@ -257,8 +257,17 @@ public sealed partial class KvmVcpu
         AddressSpace memory = _accelerator.Memory;
         var text = new global::System.Text.StringBuilder();
         CpuDump.WriteRegisters(text, state, fpu: false);
-        CpuDump.WriteCode(text, state, at => PageTables.TryTranslate(state, memory, at, out ulong physical) ? memory.ReadU8(physical) : -1);
+        CpuDump.WriteCode(text, state, at => ReadCode(state, memory, at));
         return text.ToString();
+    }
+
+    private static int ReadCode(CpuArchState state, AddressSpace memory, ulong linear)
+    {
+        // Addresses do not wrap at 4 GiB here: what lies behind the reset vector is shown as missing.
+        ulong physical = linear;
+        Span<byte> one = stackalloc byte[1];
+        bool there = PageTables.ModeOf(state) == PageTables.Mode.None || PageTables.TryTranslate(state, memory, linear, out physical);
+        return there && memory.Read(physical, one) == MemTxResult.Ok ? one[0] : -1;
     }
 
     /// <summary>

@@ -94,6 +94,21 @@ public sealed class RunTests
     }
 
     [Test]
+    public void CodeWhereNoMemoryIsStopsTheMachineWithADump()
+    {
+        // jmp f000:0000
+        using var vm = new TestVm([0xea, 0x00, 0x00, 0x00, 0xf0]);
+        vm.Locked(() => vm.RamRegion.SetSize(0xf0000));
+        vm.Run();
+        Assert.That(vm.Events.Next(), Is.EqualTo("internal-error"));
+        vm.Stop();
+        Assert.That(vm.Events.Text, Does.StartWith("KVM internal error. Suberror: "));
+        Assert.That(vm.Events.Text, Does.Contain("\nEIP=00000000 EFL="));
+        Assert.That(vm.Events.Text, Does.Contain("\nCS =f000 000f0000 0000ffff 00009b00\n"));
+        Assert.That(vm.Events.Text, Does.EndWith("\nCode=<??> " + string.Join(' ', Enumerable.Repeat("??", 49)) + "\n"));
+    }
+
+    [Test]
     public void MemorySlotsFollowTheGraph()
     {
         // again: mov ax,8000h; mov ds,ax; mov al,[0]; out 10h,al; in al,12h; jmp again       (reads 0x80000)
