@@ -1,0 +1,96 @@
+namespace Vmm.Machines;
+
+/// <summary>What is known of a machine type without building it: the source of query-machines and of <c>-machine help</c>.</summary>
+public sealed class MachineType
+{
+    private static readonly MachineType[] s_all =
+    [
+        new()
+        {
+            Name = "microvm",
+            Description = "microvm (i386)",
+            MaxCpus = 288,
+            DefaultCpuType = "qemu64-x86_64-cpu",
+            DefaultRamId = "microvm.ram",
+            Create = static () => new MicrovmMachine(),
+        },
+        new()
+        {
+            Name = "pc-i440fx-7.2",
+            Alias = "pc",
+            Description = "Standard PC (i440FX + PIIX, 1996)",
+            IsDefault = true,
+            MaxCpus = 255,
+            HotpluggableCpus = true,
+            DefaultCpuType = "qemu64-x86_64-cpu",
+            DefaultRamId = "pc.ram",
+            Create = static () => new PcMachine(),
+        },
+        new()
+        {
+            Name = "none",
+            Description = "empty machine",
+            MaxCpus = 1,
+            DefaultRamSize = 0,
+            DefaultRamId = "ram",
+            HasSerial = false,
+            Create = static () => new NoneMachine(),
+        },
+    ];
+
+    /// <summary>All types, in the order in which they are listed.</summary>
+    public static IReadOnlyList<MachineType> All => s_all;
+
+    /// <summary>Wire name.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Second name; null for none.</summary>
+    public string? Alias { get; init; }
+
+    /// <summary>One line for <c>-machine help</c>.</summary>
+    public required string Description { get; init; }
+
+    /// <summary>The type used when none is given.</summary>
+    public bool IsDefault { get; init; }
+
+    /// <summary>Most vCPUs that <c>-smp</c> accepts.</summary>
+    public required int MaxCpus { get; init; }
+
+    /// <summary>vCPUs can be added at run time.</summary>
+    public bool HotpluggableCpus { get; init; }
+
+    /// <summary>QOM type of vCPUs when <c>-cpu</c> is not given; null for a machine without any.</summary>
+    public string? DefaultCpuType { get; init; }
+
+    /// <summary>RAM in bytes when <c>-m</c> is not given.</summary>
+    public ulong DefaultRamSize { get; init; } = 128UL << 20;
+
+    /// <summary>Id of the memory back end made when <c>memory-backend=</c> is not given.</summary>
+    public required string DefaultRamId { get; init; }
+
+    /// <summary>The machine has serial ports, so that one gets a back end by default.</summary>
+    public bool HasSerial { get; init; } = true;
+
+    /// <summary>Makes an unbuilt machine.</summary>
+    public required Func<Machine> Create { get; init; }
+
+    /// <summary>QOM type name.</summary>
+    public string QomTypeName => Name + "-machine";
+
+    /// <summary>The default type.</summary>
+    public static MachineType Default => Array.Find(s_all, static t => t.IsDefault)!;
+
+    /// <summary>Type by name or alias; null for none.</summary>
+    public static MachineType? Find(string name)
+    {
+        foreach (MachineType type in s_all)
+        {
+            if (type.Name == name || type.Alias == name)
+            {
+                return type;
+            }
+        }
+
+        return null;
+    }
+}

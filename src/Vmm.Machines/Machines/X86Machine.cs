@@ -1,0 +1,258 @@
+using Vmm.Devices.FwCfg;
+using Vmm.Machines.Acpi;
+using Vmm.Machines.Firmware;
+using Vmm.Machines.Loading;
+using Vmm.Memory;
+using Vmm.ObjectModel.Accel;
+using Vmm.ObjectModel.Devices;
+using Vmm.ObjectModel.Qom;
+using Vmm.Qapi;
+
+namespace Vmm.Machines;
+
+/// <summary>What the PC-like machines share: RAM around the hole under 4 GiB, vCPUs, fw_cfg, booting without firmware and with it.</summary>
+[QomType("x86-machine")]
+public abstract partial class X86Machine : Machine
+{
+    private BootImage? _image;
+    private RamBlock? _firmware;
+    private bool _firmwareIsRam;
+    private byte[]? _firmwareImage;
+    private bool _ramIsFresh = true;
+
+    /// <summary>auto, on or off: give the guest ACPI tables.</summary>
+    [QomProperty("acpi", Description = "Enable ACPI", Type = "OnOffAuto", ObjectOnly = true)]
+    public OnOffAuto Acpi { get; set; } = OnOffAuto.Auto;
+
+    /// <summary>Where RAM is.</summary>
+    protected RamLayout Layout { get; set; } = null!;
+
+    /// <summary>The firmware configuration device.</summary>
+    protected FwCfgIo? FwCfg { get; set; }
+
+    /// <summary>APIC ids of the vCPUs present at start.</summary>
+    protected List<uint> ApicIds { get; } = [];
+
+    /// <summary>What the tables describe.</summary>
+    protected abstract AcpiConfig? DescribeAcpi();
+
+    /// <summary>Maps RAM below and above the hole.</summary>
+    protected void MapRam()
+    {
+        RamBlock block = CreateRam();
+        MemoryRegion ram = MemoryRegion.Ram(MachineType.DefaultRamId, block, this);
+        SystemMemory.AddSubregion(0, MemoryRegion.Alias("ram-below-4g", ram, 0, Layout.BelowFourGiB, this));
+        if (Layout.AboveFourGiB > 0)
+        {
+            SystemMemory.AddSubregion(1UL << 32, MemoryRegion.Alias("ram-above-4g", ram, Layout.BelowFourGiB, Layout.AboveFourGiB, this));
+        }
+    }
+
+    /// <summary>Creates the vCPUs.</summary>
+    protected void CreateVcpus()
+    {
+        CpuFactory factory = Parameters.CreateCpu ?? throw new InvalidOperationException("no CPU factory");
+        for (int i = 0; i < Parameters.Smp.Cpus; i++)
+        {
+            uint apicId = ApicIdOf(i);
+            ApicIds.Add(apicId);
+            factory(this, i, apicId);
+        }
+    }
+
+    /// <summary>APIC id of a vCPU: each level of the topology takes as many bits as its count needs.</summary>
+    public uint ApicIdOf(int index)
+    {
+        SmpTopology t = Parameters.Smp;
+        uint thread = (uint)(index % t.Threads);
+        uint core = (uint)(index / t.Threads % t.Cores);
+        uint die = (uint)(index / (t.Threads * t.Cores) % t.Dies);
+        uint socket = (uint)(index / (t.Threads * t.Cores * t.Dies));
+        int threadBits = Bits(t.Threads);
+        int coreBits = Bits(t.Cores);
+        int dieBits = Bits(t.Dies);
+        return (socket << (threadBits + coreBits + dieBits)) | (die << (threadBits + coreBits)) | (core << threadBits) | thread;
+    }
+
+    /// <summary>Makes fw_cfg with the items that every machine has.</summary>
+    protected void CreateFwCfg()
+    {
+        FwCfg = (FwCfgIo)Devices.Create("fw_cfg_io");
+        AddChild("fw_cfg", FwCfg);
+        Devices.Realize(FwCfg, SystemBus);
+        FwCfg.AddInt64(FwCfgKeys.RamSize, Parameters.RamSize);
+        FwCfg.AddInt16(FwCfgKeys.NbCpus, (ushort)Parameters.Smp.Cpus);
+        FwCfg.AddInt16(FwCfgKeys.MaxCpus, (ushort)(ApicIdOf(Parameters.Smp.MaxCpus - 1) + 1));
+        FwCfg.AddInt16(FwCfgKeys.NoGraphic, (ushort)(Parameters.Graphics ? 0 : 1));
+        FwCfg.AddInt16(FwCfgKeys.BootMenu, (ushort)(Parameters.Boot.Menu == true ? 1 : 0));
+        FwCfg.AddItem(FwCfgKeys.Uuid, Parameters.Uuid.ToByteArray(bigEndian: true));
+        List<byte> e820 = [];
+        foreach (E820Entry entry in Layout.E820)
+        {
+            if (entry.Type == E820Type.Ram && entry.Address >= 0x100000)
+            {
+                AppendE820(e820, entry.Address, entry.Length, entry.Type);
+            }
+            else if (entry.Address == 0)
+            {
+                // Firmware wants RAM from 0 to the hole in one piece.
+                AppendE820(e820, 0, Layout.BelowFourGiB, E820Type.Ram);
+            }
+        }
+
+        FwCfg.AddFile("etc/e820", e820.ToArray());
+    }
+
+    /// <summary>Maps the firmware region below 4 GiB with its copy below 1 MiB and fills it.</summary>
+    /// <param name="asRam">microvm's firmware is writable.</param>
+    /// <param name="defaultSize">Size of the region for the built-in ROM.</param>
+    protected void MapFirmware(bool asRam, int defaultSize, MemoryRegion? parent = null)
+    {
+        _firmwareIsRam = asRam;
+        if (Parameters.Bios is { } name)
+        {
+            _firmwareImage = ReadFirmware(name);
+        }
+
+        int size = _firmwareImage?.Length ?? Math.Max(defaultSize, BootRom.Size);
+        RamOptions options = new("pc.bios", (ulong)size);
+        _firmware = RamBackends.CreateAnonymous(options, out string? error) ?? throw new QapiException(error!);
+        FillFirmware();
+        MemoryRegion region = asRam ? MemoryRegion.Ram("pc.bios", _firmware, this) : MemoryRegion.Rom("pc.bios", _firmware, this);
+        ulong copied = (ulong)Math.Min(size, 128 << 10);
+        MemoryRegion alias = MemoryRegion.Alias("isa-bios", region, (ulong)size - copied, copied, this);
+        MemoryRegion into = parent ?? SystemMemory;
+        into.AddSubregion((1UL << 32) - (ulong)size, region);
+        into.AddSubregion(0x100000 - copied, alias, priority: 1);
+    }
+
+    /// <inheritdoc/>
+    protected override void PrepareBoot()
+    {
+        AcpiTables? acpi = Acpi != OnOffAuto.Off && DescribeAcpi() is { } described ? AcpiTables.Build(described) : null;
+        if (Parameters.Kernel is not { } kernel)
+        {
+            return;
+        }
+
+        try
+        {
+            _image = KernelLoader.Load(new KernelRequest
+            {
+                KernelPath = kernel,
+                InitrdPath = Parameters.Initrd,
+                CommandLine = Parameters.Append,
+                Ram = Layout,
+                FirmwareTables = acpi?.Segments ?? [],
+                RsdpAddress = acpi?.RsdpAddress ?? 0,
+            });
+        }
+        catch (BootLoadException e)
+        {
+            throw new QapiException(e.Message);
+        }
+
+        foreach (string warning in _image.Warnings)
+        {
+            Environment.Warn(warning);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void ApplyBoot()
+    {
+        if (_firmwareIsRam && !_ramIsFresh)
+        {
+            FillFirmware();
+        }
+
+        if (_image is { } image && Accelerator.Vcpus.Count > 0 && !Accelerator.IsQtest)
+        {
+            image.LoadInto(MapRamForLoad, _ramIsFresh);
+            Accelerator.Vcpus[0].SetState(EntryStates.ToArchState(image.Entry, Accelerator.Vcpus[0].GetState()));
+        }
+
+        _ramIsFresh = false;
+    }
+
+    /// <inheritdoc/>
+    protected override void DisposeBoot() => _image?.Dispose();
+
+    private static int Bits(int count) => count <= 1 ? 0 : 32 - System.Numerics.BitOperations.LeadingZeroCount((uint)(count - 1));
+
+    private static void AppendE820(List<byte> table, ulong address, ulong length, E820Type type)
+    {
+        Span<byte> entry = stackalloc byte[20];
+        System.Buffers.Binary.BinaryPrimitives.WriteUInt64LittleEndian(entry, address);
+        System.Buffers.Binary.BinaryPrimitives.WriteUInt64LittleEndian(entry[8..], length);
+        System.Buffers.Binary.BinaryPrimitives.WriteUInt32LittleEndian(entry[16..], (uint)type);
+        table.AddRange(entry);
+    }
+
+    private Span<byte> MapRamForLoad(ulong gpa, int length)
+    {
+        ulong available = gpa < Layout.BelowFourGiB ? Layout.BelowFourGiB - gpa
+            : gpa >= 1UL << 32 && gpa - (1UL << 32) < Layout.AboveFourGiB ? Layout.AboveFourGiB - (gpa - (1UL << 32))
+            : 0;
+        int take = (int)Math.Min((ulong)length, available);
+        return take > 0 && Memory.TryMap(gpa, take, forWrite: true, out Span<byte> memory) ? memory : default;
+    }
+
+    private byte[] ReadFirmware(string name)
+    {
+        string? path = File.Exists(name) ? name : null;
+        if (path is null && !name.Contains('/'))
+        {
+            foreach (string directory in (IEnumerable<string>)[.. Parameters.DataDirectories, .. FirmwareDirectories.Usual])
+            {
+                if (File.Exists(Path.Combine(directory, name)))
+                {
+                    path = Path.Combine(directory, name);
+                    break;
+                }
+            }
+        }
+
+        if (path is not null)
+        {
+            try
+            {
+                byte[] image = File.ReadAllBytes(path);
+                if (image.Length is > 0 and <= 16 << 20 && image.Length % 65536 == 0)
+                {
+                    return image;
+                }
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // The same answer as for a missing file.
+            }
+        }
+
+        throw new QapiException($"qemu: could not load PC BIOS '{name}'");
+    }
+
+    private void FillFirmware()
+    {
+        Span<byte> target = _firmware!.Span(0, (int)_firmware.Size);
+        if (_firmwareImage is { } image)
+        {
+            image.CopyTo(target);
+        }
+        else
+        {
+            target[..^BootRom.Size].Clear();
+            BootRom.CopyTo(target[^BootRom.Size..]);
+        }
+    }
+}
+
+/// <summary>Makes and realizes the CPU object of one vCPU.</summary>
+public delegate void CpuFactory(X86Machine machine, int index, uint apicId);
+
+/// <summary>Where distributions put firmware.</summary>
+public static class FirmwareDirectories
+{
+    /// <summary>Directories searched after those of <c>-L</c>.</summary>
+    public static readonly string[] Usual = ["/usr/share/seabios", "/usr/share/qemu", "/usr/share/ovmf", "/usr/share/OVMF"];
+}

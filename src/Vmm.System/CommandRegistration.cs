@@ -1,0 +1,57 @@
+using Vmm.Chardevs;
+using Vmm.Devices;
+using Vmm.Machines;
+using Vmm.Monitor;
+using Vmm.ObjectModel;
+using Vmm.ObjectModel.Accel;
+using Vmm.ObjectModel.Devices;
+using Vmm.ObjectModel.Fds;
+using Vmm.ObjectModel.Logging;
+using Vmm.ObjectModel.Qmp;
+using Vmm.ObjectModel.Qom;
+using Vmm.ObjectModel.Run;
+using Vmm.Qapi;
+
+namespace Vmm.System;
+
+/// <summary>What commands act on.</summary>
+internal sealed record CommandTargets(
+    ChardevRegistry Chardevs,
+    FdSets FdSets,
+    QomTree Tree,
+    DeviceFactory Devices,
+    ObjectFactory Objects,
+    RunControl Run,
+    MachineSummary Summary,
+    RamList Ram,
+    TraceEventRegistry Traces,
+    Func<Machine?> Machine);
+
+/// <summary>Fills the command tables from the catalogues of the features. A feature that is absent is not registered.</summary>
+internal static class CommandRegistration
+{
+    /// <summary>Registers all commands and events; returns what fills the table of the human monitor when it is first used.</summary>
+    public static Action<HmpTable> Register(CommandTable table, MonitorCore monitors, CommandTargets t)
+    {
+        ChardevCommands chardevs = new(t.Chardevs);
+        FdCommands fds = new(t.FdSets);
+        DeviceCommands devices = new(t.Tree, t.Devices);
+        MachineCommands machine = new(t.Summary, t.Tree, t.Ram);
+        MemorySaveCommands save = new(() => t.Machine());
+        ObjectCommands objects = new(t.Objects);
+        QomCommands qom = new(t.Tree);
+        RunCommands run = new(t.Run);
+        MonitorHmpCommands human = new(monitors);
+        MonitorCatalog.Register(table, new MonitorCommands(monitors), human);
+        ChardevsCatalog.Register(table, chardevs, fds);
+        ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run);
+        DevicesCatalog.Register(table);
+        SystemCatalog.Register(table);
+        return terminal =>
+        {
+            MonitorCatalog.RegisterHmp(terminal, human);
+            ChardevsCatalog.RegisterHmp(terminal, new ChardevHmpCommands(t.Chardevs, chardevs));
+            ObjectModelCatalog.RegisterHmp(terminal, devices, machine, save, objects, qom, run);
+        };
+    }
+}

@@ -1,0 +1,457 @@
+using Vmm.Chardevs;
+using Vmm.Devices.Rtc;
+using Vmm.EventLoop;
+using Vmm.Interop;
+using Vmm.Kvm;
+using Vmm.Kvm.CpuModels;
+using Vmm.Machines;
+using Vmm.Memory;
+using Vmm.Monitor;
+using Vmm.ObjectModel.Accel;
+using Vmm.ObjectModel.Chardevs;
+using Vmm.ObjectModel.Devices;
+using Vmm.ObjectModel.Fds;
+using Vmm.ObjectModel.Logging;
+using Vmm.ObjectModel.Objects;
+using Vmm.ObjectModel.Qmp;
+using Vmm.ObjectModel.Qom;
+using Vmm.ObjectModel.Run;
+using Vmm.Qapi;
+using Vmm.Qapi.Options;
+using Vmm.Qapi.Types;
+using Vmm.System.CommandLine;
+using Vmm.System.Logging;
+using Vmm.System.Processes;
+using Vmm.System.Wiring;
+
+namespace Vmm.System;
+
+/// <summary>
+/// The composition root: builds what a configuration asks for, in QEMU's order (so that errors come in its order too), runs the main
+/// loop, and returns the exit status. One per process; the calling thread becomes the main loop.
+/// </summary>
+internal sealed class VirtualMachine
+{
+    private readonly Startup _startup;
+    private readonly VmConfiguration _configuration;
+    private readonly Clocks _clocks;
+    private readonly MachineLock _lock = new();
+    private readonly EventLoop.EventLoop _loop;
+    private readonly CommandTable _table = new();
+    private readonly MonitorCore _monitors;
+    private readonly QomTree _tree;
+    private readonly DeviceFactory _devices;
+    private readonly FdSets _fdSets = new();
+    private readonly ChardevRegistry _chardevs;
+    private readonly TraceEventRegistry _traces = new();
+    private readonly KvmRunEvents _kvmEvents;
+    private readonly ObjectFactory _objects;
+    private readonly RamList _ram = new();
+    private readonly MachineSummary _summary = new();
+    private readonly CpuHost _cpuHost;
+    private readonly MachineIoLock _ioLock;
+    private Action<HmpTable>? _fillHuman;
+    private IAccelerator? _accelerator;
+    private RunControl? _run;
+    private Machine? _machine;
+    private KernelIrqchipMode? _irqchip;
+
+    private VirtualMachine(Startup startup, Clocks clocks)
+    {
+        _startup = startup;
+        _configuration = startup.Configuration!;
+        _clocks = clocks;
+        _ioLock = new MachineIoLock(_lock);
+        _loop = new EventLoop.EventLoop("main", clocks, _lock);
+        _monitors = new MonitorCore(_loop, ProductVersion.Value, _table, fillHumanTable: human => _fillHuman?.Invoke(human));
+        _kvmEvents = new KvmRunEvents(text => Reporter.Warning(text));
+        _cpuHost = new CpuHost(() => (_accelerator as KvmAccelerator)?.System, () => _irqchip != KernelIrqchipMode.Off);
+        _tree = new QomTree(TypeCatalog.CreateRegistry(_cpuHost));
+        _objects = new ObjectFactory(new ObjectContext(_tree, _loop, clocks) { Ram = _ram });
+        _devices = new DeviceFactory(_tree, _monitors);
+        ChardevHost host = new(_loop, _fdSets)
+        {
+            Report = text => _startup.Reporter.Report(DiagnosticKind.Information, null, text),
+            Announce = static text => StdIo.Error.Write(text),
+            Quit = () => _run?.RequestShutdown(ShutdownCause.HostUi),
+            IsDaemon = _configuration.Daemonize,
+        };
+        _chardevs = new ChardevRegistry(host, _tree.Chardevs);
+    }
+
+    private ErrorReporter Reporter => _startup.Reporter;
+
+    /// <summary>Builds and runs; returns the exit status of the process.</summary>
+    public static int Run(Startup startup, Clocks clocks)
+    {
+        VirtualMachine vm = new(startup, clocks);
+        vm._lock.Enter();
+        vm._loop.Bind();
+        string? location = null;
+        try
+        {
+            return vm.Run(ref location);
+        }
+        catch (ProcessExitException e)
+        {
+            return e.Status;
+        }
+        catch (QapiException e)
+        {
+            startup.Reporter.Report(DiagnosticKind.Error, location, e.Desc, e.Hint);
+            return 1;
+        }
+        finally
+        {
+            vm._chardevs.Close();
+        }
+    }
+
+    private int Run(ref string? location)
+    {
+        Signals.Ignore(Libc.SIGPIPE);
+        if (SignalPipe.Create([Libc.SIGTERM, Libc.SIGINT, Libc.SIGHUP], out SignalPipe? signals) != Errno.OK)
+        {
+            throw new QapiException("failed to install signal handlers");
+        }
+
+        if (_configuration.Name.Process is { } process)
+        {
+            Threads.SetName(process);
+        }
+
+        using IDisposable? log = LogSetup.Open(_configuration, _traces, Reporter);
+        AddFds(ref location);
+        MachineType type = FindMachineType();
+        SmpConfiguration smp = SmpConfiguration.Resolve(
+            _configuration.Machine.Smp,
+            new SmpRules(type.Name, (uint)type.MaxCpus, HasDies: type.Name != "microvm"),
+            new OptionWarnings(Reporter));
+        MemoryConfiguration memory = MemoryConfiguration.Resolve(_configuration.Machine.Memory, type.DefaultRamSize);
+        BootConfiguration boot = BootConfiguration.Resolve(_configuration.Machine.Boot);
+        BackendOptions backends = _configuration.Backends;
+        backends.AddDefaults(type.HasSerial, _configuration.Nographic, _configuration.Daemonize);
+        foreach (QemuOpts opts in backends.Chardevs)
+        {
+            location = opts.Location;
+            _chardevs.Add(opts, null);
+        }
+
+        IReadOnlyList<MonitorOption> monitors = backends.ResolveMonitors() ?? throw new ProcessExitException(1);
+        IReadOnlyList<LegacyBackend> serials = backends.ResolveSerials() ?? throw new ProcessExitException(1);
+        IReadOnlyList<LegacyBackend> consoles = backends.ResolveDebugConsoles() ?? throw new ProcessExitException(1);
+        AddObjects(ref location);
+
+        location = null;
+        ChooseAccelerator();
+        RunControl run = new(_loop, _accelerator!, _monitors)
+        {
+            Exit = _loop.Stop,
+            Report = text => Reporter.Error(text),
+        };
+        _run = run;
+        _kvmEvents.Run = run;
+        ApplyActions(run.Actions);
+        _machine = type.Create();
+        ApplyMachineProperties(_machine);
+        _tree.SetMachine(_machine);
+        foreach (CommandLine.GlobalProperty global in _configuration.Globals)
+        {
+            _devices.Globals.Add(new ObjectModel.Devices.GlobalProperty(global.Driver, global.Property, global.Value));
+        }
+
+        RegisterCommands(run);
+        using PidFile? pidFile = _configuration.PidFile is { } path ? PidFile.Create(path) : null;
+        CreateSerialChardevs(serials, ref location);
+        _machine.Build(Environment(run), Parameters(type, smp, memory, boot, serials));
+        foreach (LegacyBackend console in consoles)
+        {
+            location = console.Location;
+            Connect(console);
+            _devices.Add(new QDict { ["driver"] = "isa-debugcon", ["iobase"] = "0xe9", ["chardev"] = console.ChardevId }, isKeyval: true);
+        }
+
+        foreach (DeviceOption device in _configuration.Devices)
+        {
+            location = device.Location;
+            _devices.Add(device.Properties, isKeyval: !device.IsJson);
+        }
+
+        location = null;
+        _machine.Complete();
+        CreateMonitors(monitors, ref location);
+        _chardevs.MachineReady();
+        if (!_configuration.StartStopped)
+        {
+            run.Start();
+        }
+
+        _startup.Daemon?.Detach(keepStandardError: log is not null && _configuration.Log.File is null);
+        using (signals)
+        using (_loop.Watch(signals!.Fd, FdEvents.Readable, _ => TakeSignals(signals, run)))
+        {
+            _loop.Run();
+        }
+
+        _accelerator!.PauseAll();
+        _monitors.FlushAll();
+        return run.ExitStatus;
+    }
+
+    private static void TakeSignals(SignalPipe signals, RunControl run)
+    {
+        while (signals.TryRead(out SignalInfo info))
+        {
+            run.RequestKilled(info.Signal, info.Pid);
+        }
+    }
+
+    private MachineType FindMachineType()
+    {
+        if (_configuration.Machine.Type is not { } name)
+        {
+            return MachineType.Default;
+        }
+
+        return MachineType.Find(name) ?? throw new QapiException(QapiErrorClass.GenericError, "unsupported machine type", "Use -machine help to list supported machines");
+    }
+
+    private void AddFds(ref string? location)
+    {
+        foreach (AddFdOption option in _configuration.AddFds)
+        {
+            location = option.Location;
+            int flags = Libc.Fcntl(option.Fd, Libc.F_GETFD, 0);
+            option.Check(inherited: flags >= 0 && (flags & Libc.FD_CLOEXEC) == 0);
+            int copy = Libc.Fcntl(option.Fd, Libc.F_DUPFD_CLOEXEC, 0);
+            if (copy < 0)
+            {
+                throw new QapiException($"error duplicating fd: {((Errno)(-copy)).Message()}");
+            }
+
+            _fdSets.Add(new SafeFd(copy), option.Set, option.Opaque);
+        }
+
+        location = null;
+    }
+
+    private void ChooseAccelerator()
+    {
+        AcceleratorOption? chosen = _configuration.Accelerators.Choose(
+            static name => name is "kvm",
+            option =>
+            {
+                KvmOptions options = KvmOptionParser.Parse(option.Properties, _configuration.Accelerators.MachineProperties);
+                _irqchip = options.KernelIrqchip;
+                _accelerator = KvmAccelerator.TryCreate(options, _ioLock, _kvmEvents, out KvmInitError? error);
+                if (error is not null)
+                {
+                    foreach (string line in error.Lines)
+                    {
+                        StdIo.Error.WriteLine(line);
+                    }
+
+                    Reporter.Error($"failed to initialize {option.Name}: {error.Error.Message()}");
+                }
+
+                return _accelerator is not null;
+            },
+            Reporter.Write);
+        if (chosen is null)
+        {
+            throw new ProcessExitException(1);
+        }
+    }
+
+    private void ApplyActions(ActionPolicy policy)
+    {
+        ActionConfiguration actions = _configuration.Actions;
+        policy.Reboot = actions.Reboot == "shutdown" ? RebootAction.Shutdown : RebootAction.Reset;
+        policy.Shutdown = actions.Shutdown == "pause" ? ShutdownAction.Pause : ShutdownAction.Poweroff;
+        policy.Panic = actions.Panic switch
+        {
+            "pause" => PanicAction.Pause,
+            "exit-failure" => PanicAction.ExitFailure,
+            "none" => PanicAction.None,
+            _ => PanicAction.Shutdown,
+        };
+        policy.Watchdog = actions.Watchdog switch
+        {
+            "shutdown" => WatchdogAction.Shutdown,
+            "poweroff" => WatchdogAction.Poweroff,
+            "pause" => WatchdogAction.Pause,
+            "debug" => WatchdogAction.Debug,
+            "none" => WatchdogAction.None,
+            "inject-nmi" => WatchdogAction.InjectNmi,
+            _ => WatchdogAction.Reset,
+        };
+    }
+
+    private void ApplyMachineProperties(Machine machine)
+    {
+        foreach (KeyValuePair<string, QValue> property in _configuration.Machine.Properties)
+        {
+            _tree.SetProperty(machine, property.Key, property.Value, QapiInputMode.Keyval);
+        }
+    }
+
+    private MachineEnvironment Environment(RunControl run) => new()
+    {
+        MainLoop = _loop,
+        Clocks = _clocks,
+        Lock = _lock,
+        IoLock = _ioLock,
+        Run = run,
+        Events = _monitors,
+        Objects = _tree,
+        Devices = _devices,
+        Accelerator = _accelerator!,
+        Irqchip = _irqchip,
+        Warn = text => Reporter.Warning(text),
+    };
+
+    private MachineParameters Parameters(MachineType type, SmpConfiguration smp, MemoryConfiguration memory, BootConfiguration boot, IReadOnlyList<LegacyBackend> serials) => new()
+    {
+        RamSize = memory.SizeBytes,
+        RamBackend = FindRamBackend(memory.SizeBytes),
+        MaxRamSize = memory.MaxSizeBytes,
+        RamSlots = memory.Slots,
+        Smp = new SmpTopology((int)smp.Cpus, (int)smp.MaxCpus, (int)smp.Sockets, (int)smp.Dies, (int)(smp.Cores * smp.Clusters), (int)smp.Threads),
+        CreateCpu = CpuFactory(type, smp),
+        Kernel = _configuration.Machine.Kernel,
+        Initrd = _configuration.Machine.Initrd,
+        Append = _configuration.Machine.Append ?? "",
+        Bios = _configuration.Machine.Firmware,
+        DataDirectories = _configuration.DataDirectories,
+        DefaultDevices = _configuration.Defaults,
+        Graphics = !_configuration.Nographic,
+        Uuid = _configuration.Uuid ?? Guid.Empty,
+        RtcTimeBase = TimeBase(),
+        Boot = new BootParameters(boot.Order, boot.Once, boot.Menu, boot.Strict == true),
+        SerialChardevs = [.. serials.Select(static s => s.ChardevId)],
+    };
+
+    private RtcTimeBase TimeBase() => new(
+        _clocks,
+        _configuration.Rtc.Clock switch
+        {
+            RtcClock.RealTime => ClockType.Realtime,
+            RtcClock.Virtual => ClockType.Virtual,
+            _ => ClockType.Host,
+        },
+        _configuration.Rtc.Base switch
+        {
+            RtcBase.LocalTime => RtcBaseKind.LocalTime,
+            RtcBase.DateTime => RtcBaseKind.DateTime,
+            _ => RtcBaseKind.Utc,
+        },
+        _configuration.Rtc.StartSeconds);
+
+    private void CreateSerialChardevs(IReadOnlyList<LegacyBackend> serials, ref string? location)
+    {
+        foreach (LegacyBackend serial in serials)
+        {
+            location = serial.Location;
+            Connect(serial);
+        }
+
+        location = null;
+    }
+
+    private void Connect(LegacyBackend backend)
+    {
+        if (backend.Chardev is { } opts)
+        {
+            _chardevs.Add(opts, null);
+        }
+    }
+
+    private void CreateMonitors(IReadOnlyList<MonitorOption> monitors, ref string? location)
+    {
+        foreach (MonitorOption option in monitors)
+        {
+            location = option.Location;
+            ObjectModel.Chardevs.Chardev backend = _chardevs.Find(option.Chardev)
+                ?? throw new QapiException($"chardev \"{option.Chardev}\" not found");
+            CharMonitorChannel channel = new(backend, _fdSets, isTerminal: !option.Control);
+            if (option.Control)
+            {
+                _monitors.AddQmp(channel, option.Id, option.Pretty, oob: backend is not MuxChardev);
+            }
+            else
+            {
+                _monitors.AddHmp(channel, option.Id);
+            }
+        }
+
+        location = null;
+    }
+
+    private void AddObjects(ref string? location)
+    {
+        foreach (ObjectOption option in _configuration.Objects)
+        {
+            location = option.Location;
+            _objects.Add(option.Properties, option.IsJson ? QapiInputMode.Json : QapiInputMode.Keyval);
+        }
+
+        location = null;
+    }
+
+    private RamBlock? FindRamBackend(ulong size)
+    {
+        if (_configuration.Machine.MemoryBackend is not { } id)
+        {
+            return null;
+        }
+
+        MemoryBackend backend = _tree.Objects.FindChild(id) as MemoryBackend
+            ?? throw new QapiException($"Memory backend '{id}' not found");
+        if (backend.IsMapped)
+        {
+            throw new QapiException($"memory backend '{id}' can't be used multiple times.");
+        }
+
+        if (backend.Size != size)
+        {
+            throw new QapiException("Machine memory size does not match the size of the memory backend");
+        }
+
+        backend.IsMapped = true;
+        return backend.Block;
+    }
+
+    private Machines.CpuFactory CpuFactory(MachineType type, SmpConfiguration smp)
+    {
+        string text = _configuration.Cpu ?? type.DefaultCpuType?[..^X86Cpu.TypeSuffix.Length] ?? "qemu64";
+        CpuSpec spec = CpuSpec.Parse(text);
+        foreach (string warning in spec.Warnings)
+        {
+            Reporter.Warning(warning);
+        }
+
+        CpuTopology topology = new((int)smp.Sockets, (int)smp.Dies, (int)(smp.Cores * smp.Clusters), (int)smp.Threads);
+        return (machine, index, apicId) =>
+        {
+            X86Cpu cpu = spec.Create(_tree.Types);
+            CpuPlace place = topology.Place(index);
+            cpu.Topology = topology;
+            cpu.CpuIndex = index;
+            cpu.ApicId = apicId;
+            cpu.SocketId = place.Socket;
+            cpu.DieId = place.Die;
+            cpu.CoreId = place.Core;
+            cpu.HwThreadId = place.Thread;
+            cpu.Warn = index == 0 ? text => Reporter.Warning(text) : null;
+            _devices.ApplyGlobals(cpu);
+            _devices.Realize(cpu);
+        };
+    }
+
+    private void RegisterCommands(RunControl run)
+    {
+        _summary.Name = _configuration.Name.Guest;
+        _summary.Uuid = (_configuration.Uuid ?? Guid.Empty).ToString();
+        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _tree, _devices, _objects, run, _summary, _ram, _traces, () => _machine));
+    }
+}
