@@ -1,6 +1,11 @@
 using Vmm.Chardevs;
 using Vmm.Devices;
+using Vmm.Devices.Qmp;
+using Vmm.Kvm;
+using Vmm.Kvm.CpuModels;
+using Vmm.Kvm.Qmp;
 using Vmm.Machines;
+using Vmm.Memory;
 using Vmm.Monitor;
 using Vmm.ObjectModel;
 using Vmm.ObjectModel.Accel;
@@ -25,6 +30,7 @@ internal sealed record CommandTargets(
     MachineSummary Summary,
     RamList Ram,
     TraceEventRegistry Traces,
+    CpuHost CpuHost,
     Func<Machine?> Machine);
 
 /// <summary>Fills the command tables from the catalogues of the features. A feature that is absent is not registered.</summary>
@@ -41,16 +47,26 @@ internal static class CommandRegistration
         ObjectCommands objects = new(t.Objects);
         QomCommands qom = new(t.Tree);
         RunCommands run = new(t.Run);
+        CpuCommands cpus = new(t.Tree.Types, t.CpuHost, () => t.Machine(), () => t.Machine() as ICpuTopology);
+        CpuHmpCommands cpusHuman = new(cpus);
+        MemoryHmpCommands memoryHuman = new(
+            cpus, cpusHuman, () => t.Machine() is { } m ? [m.Memory, m.Ports] : [], static owner => owner is QomObject o ? $" owner:{{{(o is Device { Id: { } id } ? "dev id=" + id : "obj path=" + o.CanonicalPath)}}}" : "");
+        StatsCommands stats = new(cpus);
+        ChipsetCommands chipset = new(t.Tree, () => t.Machine()?.Ports);
         MonitorHmpCommands human = new(monitors);
         MonitorCatalog.Register(table, new MonitorCommands(monitors), human);
         ChardevsCatalog.Register(table, chardevs, fds);
         ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run);
-        DevicesCatalog.Register(table);
+        DevicesCatalog.Register(table, chipset);
+        KvmCatalog.Register(table, cpus, stats);
+        MachinesCatalog.Register(table);
         SystemCatalog.Register(table);
         return terminal =>
         {
             MonitorCatalog.RegisterHmp(terminal, human);
             ChardevsCatalog.RegisterHmp(terminal, new ChardevHmpCommands(t.Chardevs, chardevs));
+            DevicesCatalog.RegisterHmp(terminal, chipset);
+            KvmCatalog.RegisterHmp(terminal, cpusHuman, memoryHuman);
             ObjectModelCatalog.RegisterHmp(terminal, devices, machine, save, objects, qom, run);
         };
     }

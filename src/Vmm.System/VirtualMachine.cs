@@ -445,6 +445,7 @@ internal sealed class VirtualMachine
             cpu.Warn = index == 0 ? text => Reporter.Warning(text) : null;
             _devices.ApplyGlobals(cpu);
             _devices.Realize(cpu);
+            return cpu;
         };
     }
 
@@ -452,6 +453,6 @@ internal sealed class VirtualMachine
     {
         _summary.Name = _configuration.Name.Guest;
         _summary.Uuid = (_configuration.Uuid ?? Guid.Empty).ToString();
-        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _tree, _devices, _objects, run, _summary, _ram, _traces, () => _machine));
+        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _tree, _devices, _objects, run, _summary, _ram, _traces, _cpuHost, () => _machine));
     }
 }

@@ -1,4 +1,8 @@
+using Vmm.Devices.Ged;
+using Vmm.Devices.I440Fx;
+using Vmm.Devices.I8254;
 using Vmm.Devices.Isa;
+using Vmm.Devices.Piix;
 using Vmm.Devices.Rtc;
 using Vmm.Devices.Serial16550;
 using Vmm.Kvm;
@@ -7,13 +11,20 @@ using Vmm.Machines.Loading;
 using Vmm.Memory;
 using Vmm.ObjectModel.Accel;
 using Vmm.ObjectModel.Devices;
+using Vmm.Qapi;
 
 namespace Vmm.Machines;
 
 /// <summary>Wires the devices that PC-like boards have in common.</summary>
 internal sealed class Board(Machine machine, MachineEnvironment environment)
 {
+    /// <summary>Ports of PIIX4 power management on a machine that starts without firmware.</summary>
+    public const ushort PmBase = 0x600;
+
     private Mc146818? _rtc;
+    private I440FxHost? _host;
+    private Piix4Pm? _pm;
+    private KernelIrqchipMode _irqchip;
 
     /// <summary>Where firmware is mapped: the PCI space behind the host bridge; null for the system space.</summary>
     public MemoryRegion? FirmwareParent { get; private set; }
@@ -25,6 +36,11 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
     {
         KernelIrqchipMode mode = environment.Irqchip ?? KernelIrqchipMode.On;
         KernelIrqchip chip = environment.Accelerator.CreateIrqchip(mode);
+        _irqchip = chip.Mode;
+        if (chip.Mode != KernelIrqchipMode.On)
+        {
+            throw new QapiException($"machine '{machine.MachineType.Name}' needs its interrupt controllers in the kernel (kernel-irqchip=on)");
+        }
         if (chip.GsiSink is { } sink)
         {
             for (int i = 0; i < machine.Gsi.Count; i++)
@@ -64,19 +80,83 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         }
     }
 
-    /// <summary>The chipset of the standard PC.</summary>
-    public void CreatePcChipset(PcMachine pc)
+    /// <summary>The chipset of the standard PC, in the order in which its devices are numbered.</summary>
+    public void CreatePcChipset(PcMachine pc, MemoryRegion ram)
     {
-        IsaBusBridge bridge = (IsaBusBridge)Devices.Create("isabus-bridge");
-        Devices.Realize(bridge, environment.Devices.MainSystemBus);
+        _host = (I440FxHost)Devices.Create("i440FX-pcihost");
+        _host.Ram = ram;
+        _host.RamSize = pc.Parameters.RamSize;
+        machine.AddChild("i440fx", _host);
+        Devices.Realize(_host, Devices.MainSystemBus);
+        FirmwareParent = _host.PciMemory;
+        Piix3 bridge = (Piix3)Devices.Create("PIIX3");
+        Devices.Realize(bridge, _host.PciBus);
+        _host.PciBus.IrqSink = bridge;
         IsaBus isa = bridge.IsaBus;
+        if (environment.Accelerator is KvmAccelerator && _irqchip == KernelIrqchipMode.On)
+        {
+            CreateKernelControllers(isa);
+        }
+
         CreateRtc(isa, pc.Parameters);
         CreateSerials(isa, pc.Parameters, 4);
         if (pc.I8042)
         {
             Devices.Realize(Devices.Create("i8042"), isa);
-            Devices.Realize(Devices.Create("port92"), isa);
         }
+
+        Devices.Realize(Devices.Create("port92"), isa);
+        _pm = (Piix4Pm)Devices.Create("PIIX4_PM");
+        _pm.Address = (1 << 3) | 3;
+        _pm.SerialPorts = (byte)Math.Min((1 << Math.Min(pc.Parameters.SerialChardevs.Count, 2)) - 1, 3);
+        Devices.Realize(_pm, _host.PciBus);
+    }
+
+    /// <summary>What firmware would have done before it starts a kernel: RAM everywhere below 1 MiB, power management at its usual ports.</summary>
+    public void PrepareDirectBoot()
+    {
+        _host?.Bridge.ShadowAll();
+        _pm?.EnableAt(PmBase);
+    }
+
+    /// <summary>What the tables of the standard PC describe.</summary>
+    public AcpiConfig DescribePc(IReadOnlyList<uint> apicIds, RamLayout layout, PcMachine pc) => new()
+    {
+        ApicIds = apicIds,
+        Pm = new AcpiPmBlock { Base = PmBase, Gpe0 = 0xafe0, ResetPort = 0xcf9 },
+        Pci = new AcpiPciHost { WindowStart = (uint)Math.Max(layout.BelowFourGiB, 0xc0000000) },
+        Serials = [.. SerialPorts(pc.Parameters)],
+        Keyboard = pc.I8042,
+        Rtc = true,
+        FwCfgPort = 0x510,
+    };
+
+    /// <summary>The generic event device of microvm.</summary>
+    public void CreateGed()
+    {
+        AcpiGed ged = (AcpiGed)Devices.Create("acpi-ged-x86");
+        ged.Irq = machine.Gsi[9];
+        Devices.Realize(ged, Devices.MainSystemBus);
+    }
+
+    private void CreateKernelControllers(IsaBus isa)
+    {
+        KvmAccelerator kvm = (KvmAccelerator)environment.Accelerator;
+        KernelPit pit = (KernelPit)Devices.Create("kvm-pit");
+        pit.SetReinject = kvm.SetPitReinject;
+        Devices.Realize(pit, isa);
+    }
+
+    private static IEnumerable<AcpiSerial> SerialPorts(MachineParameters parameters)
+    {
+        ReadOnlySpan<(ushort Port, int Irq)> places = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
+        List<AcpiSerial> ports = [];
+        for (int i = 0; i < Math.Min(parameters.SerialChardevs.Count, places.Length); i++)
+        {
+            ports.Add(new AcpiSerial(i + 1, places[i].Port, places[i].Irq));
+        }
+
+        return ports;
     }
 
     /// <summary>Memory sizes and equipment in the clock's RAM, where firmware and old systems look for them.</summary>

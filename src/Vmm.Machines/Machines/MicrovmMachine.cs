@@ -46,13 +46,12 @@ public sealed partial class MicrovmMachine : X86Machine
             board.CreateSerials(bridge.IsaBus, Parameters, 1);
         }
 
+        board.CreateGed();
         MapFirmware(asRam: true, 64 << 10);
     }
 
     /// <inheritdoc/>
-    protected override AcpiConfig? DescribeAcpi() => null;
-
-    private AcpiConfig DescribeGed() => new()
+    protected override AcpiConfig DescribeAcpi() => new()
     {
         ApicIds = ApicIds,
         Ged = new AcpiGedBlock(),

@@ -37,13 +37,16 @@ public sealed partial class PcMachine : X86Machine
         _board = new Board(this, Environment);
         _board.CreateInterruptControllers(withPit: true);
         CreateVcpus();
-        MapRam();
+        Vmm.Memory.MemoryRegion ram = MapRam();
         CreateFwCfg();
-        _board.CreatePcChipset(this);
+        _board.CreatePcChipset(this, ram);
         MapFirmware(asRam: false, 256 << 10, _board.FirmwareParent);
         _board.FillCmos(Layout);
     }
 
     /// <inheritdoc/>
-    protected override AcpiConfig? DescribeAcpi() => null;
+    protected override AcpiConfig DescribeAcpi() => _board!.DescribePc(ApicIds, Layout, this);
+
+    /// <inheritdoc/>
+    protected override void PrepareDirectBoot() => _board!.PrepareDirectBoot();
 }

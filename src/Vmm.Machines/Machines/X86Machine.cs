@@ -1,4 +1,5 @@
 using Vmm.Devices.FwCfg;
+using Vmm.Kvm.CpuModels;
 using Vmm.Machines.Acpi;
 using Vmm.Machines.Firmware;
 using Vmm.Machines.Loading;
@@ -12,8 +13,9 @@ namespace Vmm.Machines;
 
 /// <summary>What the PC-like machines share: RAM around the hole under 4 GiB, vCPUs, fw_cfg, booting without firmware and with it.</summary>
 [QomType("x86-machine")]
-public abstract partial class X86Machine : Machine
+public abstract partial class X86Machine : Machine, ICpuTopology
 {
+    private X86Cpu?[] _slots = [];
     private BootImage? _image;
     private RamBlock? _firmware;
     private bool _firmwareIsRam;
@@ -23,6 +25,21 @@ public abstract partial class X86Machine : Machine
     /// <summary>auto, on or off: give the guest ACPI tables.</summary>
     [QomProperty("acpi", Description = "Enable ACPI", Type = "OnOffAuto", ObjectOnly = true)]
     public OnOffAuto Acpi { get; set; } = OnOffAuto.Auto;
+
+    /// <inheritdoc/>
+    public CpuTopology Topology => new(Parameters.Smp.Sockets, Parameters.Smp.Dies, Parameters.Smp.Cores, Parameters.Smp.Threads);
+
+    /// <inheritdoc/>
+    public string CpuType => _slots[0]!.Type.Name;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<X86Cpu?> Slots => _slots;
+
+    /// <inheritdoc/>
+    public bool HasDies => false;
+
+    /// <inheritdoc/>
+    public bool SupportsHotpluggableQuery => MachineType.HotpluggableCpus;
 
     /// <summary>Where RAM is.</summary>
     protected RamLayout Layout { get; set; } = null!;
@@ -34,10 +51,16 @@ public abstract partial class X86Machine : Machine
     protected List<uint> ApicIds { get; } = [];
 
     /// <summary>What the tables describe.</summary>
-    protected abstract AcpiConfig? DescribeAcpi();
+    protected abstract AcpiConfig DescribeAcpi();
+
+    /// <summary>Does what firmware would have done to the chipset before a kernel starts.</summary>
+    protected virtual void PrepareDirectBoot()
+    {
+    }
 
     /// <summary>Maps RAM below and above the hole.</summary>
-    protected void MapRam()
+    /// <returns>The whole of RAM, address 0 of it at physical 0.</returns>
+    protected MemoryRegion MapRam()
     {
         RamBlock block = CreateRam();
         MemoryRegion ram = MemoryRegion.Ram(MachineType.DefaultRamId, block, this);
@@ -46,33 +69,25 @@ public abstract partial class X86Machine : Machine
         {
             SystemMemory.AddSubregion(1UL << 32, MemoryRegion.Alias("ram-above-4g", ram, Layout.BelowFourGiB, Layout.AboveFourGiB, this));
         }
+
+        return ram;
     }
 
     /// <summary>Creates the vCPUs.</summary>
     protected void CreateVcpus()
     {
         CpuFactory factory = Parameters.CreateCpu ?? throw new InvalidOperationException("no CPU factory");
+        _slots = new X86Cpu?[Parameters.Smp.MaxCpus];
         for (int i = 0; i < Parameters.Smp.Cpus; i++)
         {
             uint apicId = ApicIdOf(i);
             ApicIds.Add(apicId);
-            factory(this, i, apicId);
+            _slots[i] = factory(this, i, apicId);
         }
     }
 
-    /// <summary>APIC id of a vCPU: each level of the topology takes as many bits as its count needs.</summary>
-    public uint ApicIdOf(int index)
-    {
-        SmpTopology t = Parameters.Smp;
-        uint thread = (uint)(index % t.Threads);
-        uint core = (uint)(index / t.Threads % t.Cores);
-        uint die = (uint)(index / (t.Threads * t.Cores) % t.Dies);
-        uint socket = (uint)(index / (t.Threads * t.Cores * t.Dies));
-        int threadBits = Bits(t.Threads);
-        int coreBits = Bits(t.Cores);
-        int dieBits = Bits(t.Dies);
-        return (socket << (threadBits + coreBits + dieBits)) | (die << (threadBits + coreBits)) | (core << threadBits) | thread;
-    }
+    /// <summary>APIC id of a vCPU.</summary>
+    public uint ApicIdOf(int index) => Topology.ApicId(index);
 
     /// <summary>Makes fw_cfg with the items that every machine has.</summary>
     protected void CreateFwCfg()
@@ -129,7 +144,7 @@ public abstract partial class X86Machine : Machine
     /// <inheritdoc/>
     protected override void PrepareBoot()
     {
-        AcpiTables? acpi = Acpi != OnOffAuto.Off && DescribeAcpi() is { } described ? AcpiTables.Build(described) : null;
+        AcpiTables? acpi = Acpi == OnOffAuto.Off ? null : AcpiTables.Build(DescribeAcpi());
         if (Parameters.Kernel is not { } kernel)
         {
             return;
@@ -168,6 +183,7 @@ public abstract partial class X86Machine : Machine
 
         if (_image is { } image && Accelerator.Vcpus.Count > 0 && !Accelerator.IsQtest)
         {
+            PrepareDirectBoot();
             image.LoadInto(MapRamForLoad, _ramIsFresh);
             Accelerator.Vcpus[0].SetState(EntryStates.ToArchState(image.Entry, Accelerator.Vcpus[0].GetState()));
         }
@@ -177,8 +193,6 @@ public abstract partial class X86Machine : Machine
 
     /// <inheritdoc/>
     protected override void DisposeBoot() => _image?.Dispose();
-
-    private static int Bits(int count) => count <= 1 ? 0 : 32 - System.Numerics.BitOperations.LeadingZeroCount((uint)(count - 1));
 
     private static void AppendE820(List<byte> table, ulong address, ulong length, E820Type type)
     {
@@ -248,7 +262,7 @@ public abstract partial class X86Machine : Machine
 }
 
 /// <summary>Makes and realizes the CPU object of one vCPU.</summary>
-public delegate void CpuFactory(X86Machine machine, int index, uint apicId);
+public delegate X86Cpu CpuFactory(X86Machine machine, int index, uint apicId);
 
 /// <summary>Where distributions put firmware.</summary>
 public static class FirmwareDirectories
