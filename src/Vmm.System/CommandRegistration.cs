@@ -47,6 +47,7 @@ internal static class CommandRegistration
         ObjectCommands objects = new(t.Objects);
         QomCommands qom = new(t.Tree);
         RunCommands run = new(t.Run);
+        TraceCommands trace = new(t.Traces, () => t.Machine()?.Accelerator);
         CpuCommands cpus = new(t.Tree.Types, t.CpuHost, () => t.Machine(), () => t.Machine() as ICpuTopology);
         CpuHmpCommands cpusHuman = new(cpus);
         MemoryHmpCommands memoryHuman = new(
@@ -56,7 +57,7 @@ internal static class CommandRegistration
         MonitorHmpCommands human = new(monitors);
         MonitorCatalog.Register(table, new MonitorCommands(monitors), human);
         ChardevsCatalog.Register(table, chardevs, fds);
-        ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run);
+        ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run, trace);
         DevicesCatalog.Register(table, chipset);
         KvmCatalog.Register(table, cpus, stats);
         MachinesCatalog.Register(table);
@@ -67,7 +68,7 @@ internal static class CommandRegistration
             ChardevsCatalog.RegisterHmp(terminal, new ChardevHmpCommands(t.Chardevs, chardevs));
             DevicesCatalog.RegisterHmp(terminal, chipset);
             KvmCatalog.RegisterHmp(terminal, cpusHuman, memoryHuman);
-            ObjectModelCatalog.RegisterHmp(terminal, devices, machine, save, objects, qom, run);
+            ObjectModelCatalog.RegisterHmp(terminal, devices, machine, save, objects, qom, run, trace);
         };
     }
 }

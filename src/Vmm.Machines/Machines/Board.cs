@@ -1,6 +1,5 @@
 using Vmm.Devices.Ged;
 using Vmm.Devices.I440Fx;
-using Vmm.Devices.I8254;
 using Vmm.Devices.Isa;
 using Vmm.Devices.Piix;
 using Vmm.Devices.Rtc;
@@ -24,7 +23,6 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
     private Mc146818? _rtc;
     private I440FxHost? _host;
     private Piix4Pm? _pm;
-    private KernelIrqchipMode _irqchip;
 
     /// <summary>Where firmware is mapped: the PCI space behind the host bridge; null for the system space.</summary>
     public MemoryRegion? FirmwareParent { get; private set; }
@@ -36,7 +34,6 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
     {
         KernelIrqchipMode mode = environment.Irqchip ?? KernelIrqchipMode.On;
         KernelIrqchip chip = environment.Accelerator.CreateIrqchip(mode);
-        _irqchip = chip.Mode;
         if (chip.Mode != KernelIrqchipMode.On)
         {
             throw new QapiException($"machine '{machine.MachineType.Name}' needs its interrupt controllers in the kernel (kernel-irqchip=on)");
@@ -93,11 +90,6 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         Devices.Realize(bridge, _host.PciBus);
         _host.PciBus.IrqSink = bridge;
         IsaBus isa = bridge.IsaBus;
-        if (environment.Accelerator is KvmAccelerator && _irqchip == KernelIrqchipMode.On)
-        {
-            CreateKernelControllers(isa);
-        }
-
         CreateRtc(isa, pc.Parameters);
         CreateSerials(isa, pc.Parameters, 4);
         if (pc.I8042)
@@ -137,14 +129,6 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         AcpiGed ged = (AcpiGed)Devices.Create("acpi-ged-x86");
         ged.Irq = machine.Gsi[9];
         Devices.Realize(ged, Devices.MainSystemBus);
-    }
-
-    private void CreateKernelControllers(IsaBus isa)
-    {
-        KvmAccelerator kvm = (KvmAccelerator)environment.Accelerator;
-        KernelPit pit = (KernelPit)Devices.Create("kvm-pit");
-        pit.SetReinject = kvm.SetPitReinject;
-        Devices.Realize(pit, isa);
     }
 
     private static IEnumerable<AcpiSerial> SerialPorts(MachineParameters parameters)
