@@ -53,6 +53,7 @@ internal sealed class Bench : IMachineServices, IEventEmitter, IDisposable
         ObjectModelCatalog.RegisterObjectCommands(Table, objects);
         ObjectModelCatalog.RegisterDeviceCommands(Table, devices);
         ObjectModelCatalog.RegisterMachineCommands(Table, machine);
+        ObjectModelCatalog.RegisterStatic(Table);
         ObjectModelCatalog.RegisterMemorySaveCommands(Table, memory);
         Traces = new TraceEventRegistry();
         Traces.AddCatalog(static () => RunControl.TraceEvents);

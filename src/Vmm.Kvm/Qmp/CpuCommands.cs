@@ -3,6 +3,7 @@ using Vmm.ObjectModel.Accel;
 using Vmm.ObjectModel.Devices;
 using Vmm.ObjectModel.Qom;
 using Vmm.Qapi;
+using Vmm.Qapi.Types;
 
 namespace Vmm.Kvm.Qmp;
 

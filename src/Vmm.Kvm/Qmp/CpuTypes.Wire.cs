@@ -1,4 +1,5 @@
 using Vmm.Qapi;
+using Vmm.Qapi.Types;
 
 namespace Vmm.Kvm.Qmp;
 
@@ -34,20 +35,6 @@ public sealed partial record CpuInstanceProperties
 
     /// <summary>Thread in the core.</summary>
     public long? ThreadId { get; init; }
-}
-
-/// <summary>Targets that a program of this kind can be built for; this one is the last but one.</summary>
-[QapiEnum]
-public enum SysEmuTarget
-{
-    /// <summary>64-bit ARM.</summary>
-    [QapiName("aarch64")] Aarch64,
-
-    /// <summary>32-bit x86.</summary>
-    [QapiName("i386")] I386,
-
-    /// <summary>64-bit x86.</summary>
-    [QapiName("x86_64")] X8664,
 }
 
 /// <summary>A vCPU, without disturbing it.</summary>

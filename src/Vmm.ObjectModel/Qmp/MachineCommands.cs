@@ -15,6 +15,10 @@ public sealed class MachineCommands(MachineSummary machine, QomTree tree, RamLis
     [QmpCommand("query-name", AllowPreconfig = true, Since = "0.14")]
     public NameInfo QueryName() => new() { Name = machine.Name };
 
+    /// <summary>Tells which architecture the guest has.</summary>
+    [QmpCommand("query-target", AllowPreconfig = true, Since = "1.2")]
+    public static TargetInfo QueryTarget() => new() { Arch = SysEmuTarget.X8664 };
+
     /// <summary>Tells the machine's UUID.</summary>
     [QmpCommand("query-uuid", AllowPreconfig = true, Since = "0.14")]
     public UuidInfo QueryUuid() => new() { Uuid = machine.Uuid };

@@ -1,4 +1,5 @@
 using Vmm.Qapi;
+using Vmm.Qapi.Types;
 
 namespace Vmm.ObjectModel.Qmp;
 
@@ -8,6 +9,14 @@ public sealed partial record NameInfo
 {
     /// <summary>The name; absent when there is none.</summary>
     public string? Name { get; init; }
+}
+
+/// <summary>What the program emulates.</summary>
+[QapiStruct]
+public sealed partial record TargetInfo
+{
+    /// <summary>Architecture of the guest.</summary>
+    public required SysEmuTarget Arch { get; init; }
 }
 
 /// <summary>Identity of the machine.</summary>

@@ -176,9 +176,6 @@ public enum GuestPanicInformationType
 {
     /// <summary>Hyper-V crash registers.</summary>
     HyperV,
-
-    /// <summary>The machine state of an s390 guest.</summary>
-    S390,
 }
 
 /// <summary>Details of a guest's crash.</summary>

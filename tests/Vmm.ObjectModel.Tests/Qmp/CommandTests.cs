@@ -41,6 +41,7 @@ public sealed class CommandTests
         Assert.That(_bench.Execute("query-name"), Is.EqualTo("""{"name": "g"}"""));
         Assert.That(_bench.Execute("query-memory-size-summary"), Is.EqualTo("""{"base-memory": 1048576, "plugged-memory": 0}"""));
         Assert.That(_bench.Execute("query-memory-devices"), Is.EqualTo("[]"));
+        Assert.That(_bench.Execute("query-target"), Is.EqualTo("""{"arch": "x86_64"}"""));
         Assert.That(_bench.Execute("query-current-machine"), Is.EqualTo("""{"wakeup-suspend-support": false}"""));
     }
 
@@ -114,13 +115,7 @@ public sealed class CommandTests
     [Test]
     public void EveryCommandOfTheRegistryHasItsArguments()
     {
-        string? shared = Environment.GetEnvironmentVariable("VMM_SHARED");
-        for (string? at = TestContext.CurrentContext.TestDirectory; shared is null && at is not null; at = Path.GetDirectoryName(at))
-        {
-            string beside = Path.Combine(at, "..", "shared");
-            shared = Directory.Exists(Path.Combine(beside, "reference")) ? beside : null;
-        }
-
+        string? shared = SharedFiles.Find();
         if (shared is null)
         {
             Assert.Ignore("the reference registry (../shared) is not here");
