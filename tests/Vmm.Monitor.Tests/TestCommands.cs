@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 using Vmm.Qapi;
 
@@ -72,11 +73,11 @@ public sealed class TestCommands
     [HmpCommand("print|p", ArgsType = "fmt:/,val:l", Params = "/fmt expr", Help = "print expression value (use $reg for CPU register access)")]
     public static void Print(HmpContext context, HmpFormat fmt, long val) => context.PrintLine(fmt.Format switch
     {
-        'd' => val.ToString(System.Globalization.CultureInfo.InvariantCulture),
-        'u' => ((ulong)val).ToString(System.Globalization.CultureInfo.InvariantCulture),
+        'd' => val.ToString(CultureInfo.InvariantCulture),
+        'u' => ((ulong)val).ToString(CultureInfo.InvariantCulture),
         'o' => "0" + Convert.ToString(val, 8),
         'c' => $"'{(char)val}'",
-        _ => "0x" + val.ToString("x", System.Globalization.CultureInfo.InvariantCulture),
+        _ => "0x" + val.ToString("x", CultureInfo.InvariantCulture),
     });
 
     /// <summary>Stops.</summary>
