@@ -29,6 +29,21 @@ public sealed class BootRomTests
         });
     }
 
+    [Test]
+    public void NonMaskableInterruptAndRebootReachIt([Values("microvm", "pc")] string machine)
+    {
+        GuestRun.RequireKvm();
+        using Emulator e = Emulator.Start("-accel", "kvm", "-machine", machine, "-m", "64", "-nographic");
+        QmpClient qmp = e.Qmp();
+        e.WaitOutput("{\"execute\": \"quit\"}");
+        qmp.Execute("inject-nmi");
+        e.WaitOutput("A non-maskable interrupt arrived.");
+        Press(e, 'r', Banner);
+        Assert.That(qmp.WaitEvent("RESET")["data"]!.ToJsonString(), Is.EqualTo("""{"guest":true,"reason":"guest-reset"}"""));
+        qmp.Execute("quit");
+        Assert.That(e.WaitExit(), Is.Zero);
+    }
+
     /// <summary>Presses a key and waits for one more occurrence of its answer.</summary>
     private static void Press(Emulator e, char key, string answer)
     {
