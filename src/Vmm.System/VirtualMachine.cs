@@ -120,6 +120,7 @@ internal sealed class VirtualMachine
             Threads.SetName(process);
         }
 
+        RefuseWhatIsNotServed();
         using IDisposable? log = LogSetup.Open(_configuration, _traces, Reporter);
         AddFds(ref location);
         MachineType type = FindMachineType();
@@ -180,6 +181,14 @@ internal sealed class VirtualMachine
         location = null;
         _machine.Complete();
         CreateMonitors(monitors, ref location);
+        foreach (LegacyBackend serial in serials)
+        {
+            if (serial.WithMonitor)
+            {
+                _monitors.AddHmp(new CharMonitorChannel(_chardevs.Find(serial.ChardevId)!, _fdSets, isTerminal: true));
+            }
+        }
+
         _chardevs.MachineReady();
         if (!_configuration.StartStopped)
         {
@@ -196,6 +205,30 @@ internal sealed class VirtualMachine
         _accelerator!.PauseAll();
         _monitors.FlushAll();
         return run.ExitStatus;
+    }
+
+    /// <summary>Options that the parser knows and this build cannot carry out are errors, never ignored.</summary>
+    private void RefuseWhatIsNotServed()
+    {
+        if (_configuration.Preconfig)
+        {
+            throw new QapiException("-preconfig: Option not supported by this build");
+        }
+
+        if (_configuration.Qtest.Chardev is not null)
+        {
+            throw new QapiException("-qtest: Option not supported by this build");
+        }
+
+        if (_configuration.CpuPowerManagement)
+        {
+            throw new QapiException("-overcommit cpu-pm=on: Option not supported by this build");
+        }
+
+        if (_configuration.LockMemory && Libc.MLockAll(Libc.MCL_CURRENT | Libc.MCL_FUTURE) is var locked && locked != Errno.OK)
+        {
+            throw new QapiException($"locking memory failed: {locked.Message()}");
+        }
     }
 
     private static void TakeSignals(SignalPipe signals, RunControl run)

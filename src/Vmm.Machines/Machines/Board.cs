@@ -160,7 +160,19 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         rtc.SetCmos(0x5d, (byte)(high >> 16));
         rtc.SetCmos(0x5f, (byte)(machine.Parameters.Smp.Cpus - 1));
         rtc.SetCmos(0x14, 0x02 | 0x04);
+        string order = machine.Parameters.Boot.Once ?? machine.Parameters.Boot.Order ?? "cad";
+        rtc.SetCmos(0x3d, (byte)((BootCode(order, 1) << 4) | BootCode(order, 0)));
+        rtc.SetCmos(0x38, (byte)((BootCode(order, 2) << 4) | 1));
     }
+
+    private static int BootCode(string order, int index) => index >= order.Length ? 0 : order[index] switch
+    {
+        'a' or 'b' => 1,
+        'c' => 2,
+        'd' => 3,
+        'n' => 4,
+        _ => 0,
+    };
 
     private static void SetWord(Mc146818 rtc, int address, ushort value)
     {
