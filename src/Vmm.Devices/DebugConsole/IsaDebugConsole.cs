@@ -46,7 +46,7 @@ public sealed partial class IsaDebugConsole : IsaDevice, IIoHandler
 
         ChardevProperty.Connect(_frontend, name, Machine, "isa-debugcon");
         _frontend.SetHandler(null);
-        MapPorts("isa-debugcon", IoBase, 1, this, IoConstraints.Bytes);
+        MapPorts("isa-debugcon", IoBase, 1, this, new IoConstraints(1, 1, 1, 1));
     }
 
     /// <inheritdoc/>

@@ -15,7 +15,7 @@ public sealed partial class FwCfgIo : FwCfgDevice
     /// <inheritdoc/>
     protected override void MapRegions()
     {
-        MapPorts("fwcfg", IoBase, 2, new IoWindow(ReadPort, WritePort), new IoConstraints(1, 2, 1, 2));
+        MapPorts("fwcfg", IoBase, 2, new IoWindow(ReadPort, WritePort), IoConstraints.Exact(4));
         if (DmaEnabled)
         {
             MapPorts("fwcfg.dma", IoBase + DmaOffset, 8, new IoWindow(ReadDmaRegister, WriteDmaRegister), IoConstraints.Exact(8));

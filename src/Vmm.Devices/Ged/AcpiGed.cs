@@ -13,7 +13,7 @@ namespace Vmm.Devices.Ged;
 /// </summary>
 /// <remarks>Source: ACPI specification 6.4, 4.1 and 5.6.9. Home: the machine lock.</remarks>
 [QomType("acpi-ged-x86", UserCreatable = false)]
-public sealed partial class AcpiGed : SysBusDevice, IVmStateful
+public sealed partial class AcpiGed : SysBusDevice, IVmStateful, IInterruptOutputs
 {
     /// <summary>Event bit of the power button.</summary>
     public const uint PowerDownEvent = 0x02;
@@ -52,6 +52,9 @@ public sealed partial class AcpiGed : SysBusDevice, IVmStateful
 
     /// <summary>Interrupt line; pulsed for each event.</summary>
     public InterruptLine Irq { get; set; } = new();
+
+    /// <inheritdoc/>
+    public IReadOnlyList<InterruptLine> Outputs => [Irq];
 
     /// <inheritdoc/>
     public string VmStateName => "acpi-ged";

@@ -13,7 +13,7 @@ namespace Vmm.Devices.I8042;
 /// </summary>
 /// <remarks>Source: Intel 8042 as programmed for the IBM PS/2. Home: the main loop under the machine lock.</remarks>
 [QomType("i8042", UserCreatable = false)]
-public sealed partial class I8042Device : IsaDevice
+public sealed partial class I8042Device : IsaDevice, IInterruptOutputs
 {
     private const uint DataPort = 0x60;
     private const uint CommandPort = 0x64;
@@ -48,6 +48,9 @@ public sealed partial class I8042Device : IsaDevice
 
     /// <summary>The mouse.</summary>
     public Ps2Mouse Mouse { get; } = new();
+
+    /// <inheritdoc/>
+    public IReadOnlyList<InterruptLine> Outputs => [KeyboardLine, MouseLine];
 
     private InterruptLine KeyboardLine { get; set; } = new();
 
@@ -271,7 +274,7 @@ public sealed partial class I8042Device : IsaDevice
     {
         _outputSource = source;
         _status |= mouse ? (byte)(StatusOutputFull | StatusMouseOutput) : StatusOutputFull;
-        _outport |= mouse ? OutMouseOutputFull : OutOutputFull;
+        _outport |= mouse ? (byte)(OutOutputFull | OutMouseOutputFull) : OutOutputFull;
     }
 
     private void UpdateLines()

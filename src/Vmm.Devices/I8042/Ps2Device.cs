@@ -5,8 +5,8 @@ using Vmm.ObjectModel.VmState;
 namespace Vmm.Devices.I8042;
 
 /// <summary>
-/// What PS/2 keyboards and mice have in common: a queue of bytes towards the controller in which answers to commands overtake
-/// input that is already waiting.
+/// What PS/2 keyboards and mice have in common: a queue of bytes towards the controller. A device may let answers to commands
+/// overtake input that is already waiting.
 /// </summary>
 [QomType("ps2-device", Parent = "sys-bus-device", UserCreatable = false)]
 public abstract partial class Ps2Device : Device

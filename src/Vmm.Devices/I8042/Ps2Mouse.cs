@@ -3,7 +3,10 @@ using Vmm.ObjectModel.VmState;
 
 namespace Vmm.Devices.I8042;
 
-/// <summary>A PS/2 mouse with the IntelliMouse and Explorer extensions (QOM <c>ps2-mouse</c>).</summary>
+/// <summary>
+/// A PS/2 mouse with the IntelliMouse and Explorer extensions (QOM <c>ps2-mouse</c>). Answers queue up behind what is unread; those
+/// that do not fit are lost.
+/// </summary>
 /// <remarks>Source: IBM PS/2 hardware interface technical reference, mouse section. Home: the main loop under the machine lock.</remarks>
 [QomType("ps2-mouse", UserCreatable = false)]
 public sealed partial class Ps2Mouse : Ps2Device, IVmStateful
@@ -91,12 +94,12 @@ public sealed partial class Ps2Mouse : Ps2Device, IVmStateful
                 PendingCommand = NoCommand;
                 _sampleRate = value;
                 Detect(value);
-                Answer(Acknowledge);
+                QueueInput([Acknowledge]);
                 break;
             case SetResolution:
                 PendingCommand = NoCommand;
                 _resolution = value;
-                Answer(Acknowledge);
+                QueueInput([Acknowledge]);
                 break;
             default:
                 WriteCommand(value);
@@ -135,14 +138,13 @@ public sealed partial class Ps2Mouse : Ps2Device, IVmStateful
         Dy = _dy,
         Dz = _dz,
         Buttons = _buttons,
-        Answers = CaptureAnswers() is { } answers ? new Ps2MouseAnswerState { End = answers.End } : null,
     }.Save(writer);
 
     /// <inheritdoc/>
     public void LoadState(VmStateReader reader, int version)
     {
         Ps2MouseState s = Ps2MouseState.Load(reader, version);
-        ApplyCommon(s.Common, s.Answers is { } answers ? new Ps2AnswerQueueState { End = answers.End } : null);
+        ApplyCommon(s.Common, null);
         _status = s.Status;
         _resolution = s.Resolution;
         _sampleRate = s.SampleRate;
@@ -159,7 +161,7 @@ public sealed partial class Ps2Mouse : Ps2Device, IVmStateful
     {
         if (_wrap && value is not (ResetWrap or ResetCommand))
         {
-            Answer(value);
+            QueueInput([value]);
             return;
         }
 
@@ -167,56 +169,58 @@ public sealed partial class Ps2Mouse : Ps2Device, IVmStateful
         {
             case Scale11:
                 _status &= unchecked((byte)~StatusScale21);
-                Answer(Acknowledge);
+                QueueInput([Acknowledge]);
                 break;
             case Scale21:
                 _status |= StatusScale21;
-                Answer(Acknowledge);
+                QueueInput([Acknowledge]);
                 break;
             case SetStream:
                 _status &= unchecked((byte)~StatusRemote);
-                Answer(Acknowledge);
+                QueueInput([Acknowledge]);
                 break;
             case SetRemote:
                 _status |= StatusRemote;
-                Answer(Acknowledge);
+                QueueInput([Acknowledge]);
                 break;
             case SetWrap:
                 _wrap = true;
-                Answer(Acknowledge);
+                QueueInput([Acknowledge]);
                 break;
             case ResetWrap:
                 _wrap = false;
-                Answer(Acknowledge);
+                QueueInput([Acknowledge]);
                 break;
             case GetType_:
-                Answer([Acknowledge, _type]);
+                QueueInput([Acknowledge, _type]);
                 break;
             case SetSampleRate or SetResolution:
                 PendingCommand = value;
-                Answer(Acknowledge);
+                QueueInput([Acknowledge]);
                 break;
             case GetStatus:
-                Answer([Acknowledge, _status, _resolution, _sampleRate]);
+                QueueInput([Acknowledge, _status, _resolution, _sampleRate]);
                 break;
             case Poll:
-                Span<byte> packet = stackalloc byte[5];
-                packet[0] = Acknowledge;
-                int length = BuildPacket(packet[1..]);
-                Consume();
-                Answer(packet[..(length + 1)]);
+                QueueInput([Acknowledge]);
+                Span<byte> packet = stackalloc byte[4];
+                if (QueueInput(packet[..BuildPacket(packet)]))
+                {
+                    Consume();
+                }
+
                 break;
             case EnableReporting:
                 _status |= StatusEnabled;
-                Answer(Acknowledge);
+                QueueInput([Acknowledge]);
                 break;
             case DisableReporting:
                 _status &= unchecked((byte)~StatusEnabled);
-                Answer(Acknowledge);
+                QueueInput([Acknowledge]);
                 break;
             case SetDefaults:
                 Defaults();
-                Answer(Acknowledge);
+                QueueInput([Acknowledge]);
                 break;
             case ResetCommand:
                 Defaults();
@@ -224,7 +228,7 @@ public sealed partial class Ps2Mouse : Ps2Device, IVmStateful
                 _detect = 0;
                 _wrap = false;
                 ClearQueue();
-                Answer([Acknowledge, SelfTestPassed, _type]);
+                QueueInput([Acknowledge, SelfTestPassed, _type]);
                 break;
         }
     }
@@ -326,16 +330,4 @@ public sealed partial record Ps2MouseState
 
     /// <summary>Buttons that are down.</summary>
     public byte Buttons { get; init; }
-
-    /// <summary>Present while an answer is unread.</summary>
-    [VmSubsection]
-    public Ps2MouseAnswerState? Answers { get; init; }
-}
-
-/// <summary>Unread answer.</summary>
-[VmState("ps2mouse/command_reply_queue", Version = 0, MinimumVersion = 0)]
-public sealed partial record Ps2MouseAnswerState
-{
-    /// <summary>Index behind its last byte.</summary>
-    public int End { get; init; }
 }

@@ -13,7 +13,7 @@ namespace Vmm.Devices.I8254;
 /// </summary>
 /// <remarks>Source: Intel 8254 data sheet. Counting is binary even where BCD was asked for. Home: main loop under the machine lock.</remarks>
 [QomType("isa-pit", UserCreatable = false)]
-public sealed partial class I8254Pit : IsaDevice, IVmStateful, IIoHandler
+public sealed partial class I8254Pit : IsaDevice, IVmStateful, IIoHandler, IInterruptOutputs
 {
     /// <summary>Input clock.</summary>
     public const uint FrequencyHz = 1_193_182;
@@ -35,6 +35,9 @@ public sealed partial class I8254Pit : IsaDevice, IVmStateful, IIoHandler
 
     /// <inheritdoc/>
     public int VmStateVersion => 3;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<InterruptLine> Outputs => Irq is { } irq ? [irq] : [];
 
     private long Now => Machine.Clocks.NowNs(ClockType.Virtual);
 

@@ -19,7 +19,6 @@ public sealed partial class DmaController : IsaDevice, IVmStateful
     private const int ControlClearFlipFlop = 4;
     private const int ControlMasterClear = 5;
     private const int ControlClearMask = 6;
-    private const int ControlAllMasks = 7;
 
     private readonly DmaChannel[] _channels = [new(), new(), new(), new()];
     private byte _status;
@@ -130,7 +129,8 @@ public sealed partial class DmaController : IsaDevice, IVmStateful
                 byte status = _status;
                 _status &= 0xf0;
                 return status;
-            case ControlAllMasks:
+            case ControlRequest:
+                // QUIRK: the masks read at the place of the request register, as in QEMU.
                 return _mask;
             default:
                 return 0;

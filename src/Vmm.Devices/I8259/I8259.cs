@@ -12,7 +12,7 @@ namespace Vmm.Devices.I8259;
 /// </summary>
 /// <remarks>Source: Intel 8259A data sheet; ELCR: Intel 82371SB (PIIX3) data sheet. Home: the machine lock.</remarks>
 [QomType("isa-i8259", UserCreatable = false)]
-public sealed partial class I8259Chip : IsaDevice, IVmStateful, IIoHandler, IInterruptSink
+public sealed partial class I8259Chip : IsaDevice, IVmStateful, IIoHandler, IInterruptInputs, IInterruptOutputs
 {
     private const int Lines = 8;
     private const int CascadeLine = 2;
@@ -73,6 +73,12 @@ public sealed partial class I8259Chip : IsaDevice, IVmStateful, IIoHandler, IInt
     public bool IsAsserted => PendingLine() >= 0;
 
     /// <inheritdoc/>
+    public Action<int, int>? InputWatcher { get; set; }
+
+    /// <inheritdoc/>
+    public IReadOnlyList<InterruptLine> Outputs => [Output];
+
+    /// <inheritdoc/>
     public string VmStateName => "i8259";
 
     /// <inheritdoc/>
@@ -81,6 +87,7 @@ public sealed partial class I8259Chip : IsaDevice, IVmStateful, IIoHandler, IInt
     /// <inheritdoc/>
     public void SetLevel(int pin, int level)
     {
+        InputWatcher?.Invoke(pin & (Lines - 1), level);
         byte bit = (byte)(1 << (pin & (Lines - 1)));
         if (level != 0)
         {
@@ -211,7 +218,7 @@ public sealed partial class I8259Chip : IsaDevice, IVmStateful, IIoHandler, IInt
         RotateOnAutoEoi = ToByte(_rotateOnAutoEoi),
         FullyNested = ToByte(_fullyNested),
         NeedsIcw4 = ToByte(_needsIcw4),
-        Single = ToByte(_single),
+        Single = _single ? Icw1Single : (byte)0,
         Elcr = _elcr,
     }.Save(writer);
 

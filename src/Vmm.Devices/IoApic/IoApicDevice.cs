@@ -12,11 +12,12 @@ namespace Vmm.Devices.IoApic;
 /// </summary>
 /// <remarks>Source: Intel 82093AA data sheet; version 0x20 adds the EOI register. Home: the machine lock.</remarks>
 [QomType("ioapic", UserCreatable = false)]
-public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler, IInterruptSink
+public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler, IInterruptInputs
 {
     /// <summary>Number of inputs.</summary>
     public const int Pins = 24;
 
+    private const int TimerPin = 2;
     private const ulong SelectRegister = 0x00;
     private const ulong WindowRegister = 0x10;
     private const ulong EoiRegister = 0x40;
@@ -65,12 +66,15 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
     public InterruptStatistics Statistics => _statistics;
 
     /// <inheritdoc/>
+    public Action<int, int>? InputWatcher { get; set; }
+
+    /// <inheritdoc/>
     public string VmStateName => "ioapic";
 
     /// <inheritdoc/>
     public int VmStateVersion => 3;
 
-    /// <inheritdoc/>
+    /// <summary>An ISA interrupt or GSI changed; interrupt 0 arrives at input 2.</summary>
     public void SetLevel(int pin, int level)
     {
         if ((uint)pin >= Pins)
@@ -78,6 +82,14 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
             return;
         }
 
+        InputWatcher?.Invoke(pin, level);
+        if (level != 0)
+        {
+            _statistics.Count(pin);
+        }
+
+        // The timer's interrupt 0 is wired to input 2; interrupt 2 is the 8259s' cascade and goes nowhere.
+        pin = pin == 0 ? TimerPin : pin;
         uint bit = 1u << pin;
         ulong entry = _entries[pin];
         if ((entry & EntryLevel) != 0)
@@ -103,11 +115,6 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
                 _irr |= bit;
                 Service();
             }
-        }
-
-        if (level != 0)
-        {
-            _statistics.Count(pin);
         }
     }
 

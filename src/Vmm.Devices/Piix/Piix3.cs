@@ -99,7 +99,6 @@ public sealed partial class Piix3 : PciDevice, IVmStateful, IInterruptSink
     /// <inheritdoc/>
     protected override void ResetDevice()
     {
-        SetWord(Config, PciConfig.Command, PciConfig.CommandIo | PciConfig.CommandMemory | PciConfig.CommandMaster);
         SetWord(Config, PciConfig.Status, PciConfig.StatusDevselMedium);
         Config.AsSpan(PciConfig.HeaderSize).Clear();
         Config[0x4c] = 0x4d;

@@ -1,6 +1,7 @@
 using Vmm.Devices.AcpiPm;
 using Vmm.Devices.Pci;
 using Vmm.Memory;
+using Vmm.ObjectModel.Devices;
 using Vmm.ObjectModel.Qom;
 
 namespace Vmm.Devices.Piix;
@@ -11,7 +12,7 @@ namespace Vmm.Devices.Piix;
 /// </summary>
 /// <remarks>Source: Intel 82371AB data sheet. Home: the machine lock.</remarks>
 [QomType("PIIX4_PM", UserCreatable = false)]
-public sealed partial class Piix4Pm : PciDevice
+public sealed partial class Piix4Pm : PciDevice, IInterruptOutputs
 {
     private const ushort DeviceId82371AbPm = 0x7113;
     private const ushort ClassBridgeOther = 0x0680;
@@ -60,8 +61,16 @@ public sealed partial class Piix4Pm : PciDevice
     /// <summary>Which serial ports exist, for the register in which firmware looks: bit 0 COM1, bit 1 COM2.</summary>
     public byte SerialPorts { get; set; }
 
+    /// <summary>
+    /// Firmware is to set up system management mode. False (no mode to set up) makes the register say that it has been done.
+    /// </summary>
+    public bool HasSmm { get; set; }
+
     /// <summary>The ACPI registers.</summary>
     public AcpiPmRegisters Pm => _pm;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<InterruptLine> Outputs => [Machine.Gsi[SciIrq]];
 
     /// <summary>Puts the ACPI registers at <paramref name="ioBase"/> (a multiple of 64) and enables them, as firmware does.</summary>
     public void EnableAt(ushort ioBase)
@@ -95,8 +104,7 @@ public sealed partial class Piix4Pm : PciDevice
         Config[PciConfig.InterruptPin] = 1;
         Config[RegPmBase] = 1;
 
-        // System management mode is not offered: firmware is told that it has been set up already.
-        Config[RegDeviceActivityB] = 0x02;
+        Config[RegDeviceActivityB] = HasSmm ? (byte)0x00 : (byte)0x02;
         Config[0x5f] = 0x10;
         Config[0x63] = 0x60;
         Config[0x67] = (byte)(((SerialPorts & 1) != 0 ? 0x08 : 0) | ((SerialPorts & 2) != 0 ? 0x90 : 0));

@@ -14,7 +14,7 @@ namespace Vmm.Devices.Rtc;
 /// </summary>
 /// <remarks>Source: Motorola MC146818A data sheet. Home: the main loop under the machine lock.</remarks>
 [QomType("mc146818rtc", UserCreatable = false)]
-public sealed partial class Mc146818 : IsaDevice, IIoHandler
+public sealed partial class Mc146818 : IsaDevice, IIoHandler, IInterruptOutputs
 {
     private readonly byte[] _cmos = new byte[CmosSize];
     private LoopTimer _periodicTimer = null!;
@@ -53,6 +53,9 @@ public sealed partial class Mc146818 : IsaDevice, IIoHandler
 
     /// <summary>Periodic interrupts waiting to be delivered late.</summary>
     public uint MissedTicks => _missedTicks;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<InterruptLine> Outputs => Irq is { } irq ? [irq] : [];
 
     private bool IsRunning => (_cmos[RegB] & BSet) == 0 && (_cmos[RegA] & ADividerMask) <= ADividerRunning;
 
@@ -522,12 +525,13 @@ public sealed partial class Mc146818 : IsaDevice, IIoHandler
 
     private int DecodeHour(byte value)
     {
+        int hour = Decode((byte)(value & ~HourPm));
         if ((_cmos[RegB] & B24Hours) != 0)
         {
-            return Decode(value);
+            return hour;
         }
 
-        int hour = Decode((byte)(value & ~HourPm)) % 12;
+        hour %= 12;
         return (value & HourPm) != 0 ? hour + 12 : hour;
     }
 

@@ -278,11 +278,15 @@ public sealed partial class DeviceFactory
         RemoveTree(device, sendEvents: true);
     }
 
-    /// <summary>Resets every device of a bus and below, devices on a device's buses before the device.</summary>
+    /// <summary>
+    /// Resets every device of a bus and below, devices on a device's buses before the device, those attached last first: what
+    /// drives a line then comes before the controller that latches it.
+    /// </summary>
     public static void ResetTree(Bus bus)
     {
-        foreach (Device device in bus.Devices)
+        for (int i = bus.Devices.Count - 1; i >= 0; i--)
         {
+            Device device = bus.Devices[i];
             foreach (Bus child in device.ChildBuses)
             {
                 ResetTree(child);

@@ -63,7 +63,7 @@ public sealed class PcTestBoard : IDisposable
         Machine.Devices.Realize(new Port92Device(), bus);
         Machine.Devices.Realize(new IsaDebugConsole { Chardev = "c1" }, bus);
         Machine.Devices.Realize(new IsaPvPanic(), bus);
-        Pm = new Piix4Pm();
+        Pm = new Piix4Pm { HasSmm = true, SerialPorts = 1 };
         Machine.Devices.Realize(Pm, Host.PciBus);
         Reset();
     }
@@ -145,8 +145,7 @@ public sealed class PcTestBoard : IDisposable
         {
             foreach (IInterruptSink? sink in sinks)
             {
-                // The timer's interrupt is wired to input 2 of the I/O APIC.
-                sink?.SetLevel(sink is IoApicDevice && pin == 0 ? 2 : pin, level);
+                sink?.SetLevel(pin, level);
             }
         }
     }
