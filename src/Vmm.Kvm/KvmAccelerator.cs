@@ -209,11 +209,7 @@ public sealed partial class KvmAccelerator : IAccelerator
     /// <inheritdoc/>
     public void ResumeAll()
     {
-        if (_running)
-        {
-            return;
-        }
-
+        // A vCPU that stopped by itself resumes here too, while the others run.
         _running = true;
         if (_clockSaved)
         {
@@ -253,6 +249,19 @@ public sealed partial class KvmAccelerator : IAccelerator
             {
                 _pausedClock = clock.clock;
                 _clockSaved = true;
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void StopCurrentVcpu()
+    {
+        foreach (KvmVcpu vcpu in _vcpus)
+        {
+            if (vcpu.IsCurrent)
+            {
+                vcpu.StopHere();
+                return;
             }
         }
     }

@@ -112,6 +112,9 @@ public sealed partial class KvmVcpu : IVcpu
     /// <inheritdoc/>
     public void InjectNmi() => RunOnVcpu(InjectNmiHere);
 
+    /// <summary>True on this vCPU's own thread.</summary>
+    internal bool IsCurrent => Thread.CurrentThread == _thread;
+
     internal void Start()
     {
         _thread.Start();
@@ -323,7 +326,7 @@ public sealed partial class KvmVcpu : IVcpu
     }
 
     /// <summary>Stops this vCPU from its own thread, until run control resumes the machine.</summary>
-    private void StopHere()
+    internal void StopHere()
     {
         lock (_gate)
         {

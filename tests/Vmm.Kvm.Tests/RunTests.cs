@@ -94,6 +94,36 @@ public sealed class RunTests
     }
 
     [Test]
+    public void CpuThatStopsItselfInAnExitExecutesNothingMore()
+    {
+        // out 30h,al; mov byte [2000h],1; out 10h,al; hlt
+        using var vm = new TestVm([0xe6, 0x30, 0xc6, 0x06, 0x00, 0x20, 0x01, 0xe6, 0x10, 0xf4]);
+        using var written = new ManualResetEventSlim();
+        var handler = new StoppingHandler(vm.Accelerator, written);
+        vm.Locked(() => vm.Ports.AddSubregion(0x30, MemoryRegion.Io("stop", 1, handler, IoConstraints.Exact(1))));
+        vm.Run();
+        written.Wait();
+        vm.Stop();
+        Assert.That(vm.Ram.Span(0x2000, 1)[0], Is.Zero);
+        Assert.That(vm.Cpu.GetState().Rip, Is.EqualTo(TestVm.CodeAddress + 2UL));
+        vm.Run();
+        vm.Log.Next();
+        Assert.That(vm.Ram.Span(0x2000, 1)[0], Is.EqualTo(1));
+        vm.Stop();
+    }
+
+    private sealed class StoppingHandler(KvmAccelerator accelerator, ManualResetEventSlim written) : IIoHandler
+    {
+        public ulong Read(ulong offset, int size) => 0;
+
+        public void Write(ulong offset, ulong value, int size)
+        {
+            accelerator.StopCurrentVcpu();
+            written.Set();
+        }
+    }
+
+    [Test]
     public void CodeWhereNoMemoryIsStopsTheMachineWithADump()
     {
         // jmp f000:0000

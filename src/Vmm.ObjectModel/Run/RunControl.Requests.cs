@@ -5,6 +5,8 @@ namespace Vmm.ObjectModel.Run;
 
 public sealed partial class RunControl
 {
+    // Where a vCPU asks, it stops before the request can be seen: whoever carries the request out resumes it.
+
     /// <inheritdoc/>
     public void RequestShutdown(ShutdownCause cause)
     {
@@ -15,6 +17,7 @@ public sealed partial class RunControl
     /// <inheritdoc/>
     public void RequestReset(ShutdownCause cause)
     {
+        _accelerator.StopCurrentVcpu();
         if (Actions.Reboot == RebootAction.Shutdown && cause != ShutdownCause.SubsystemReset)
         {
             Volatile.Write(ref _shutdownRequest, (int)cause);
@@ -24,7 +27,6 @@ public sealed partial class RunControl
             Volatile.Write(ref _resetRequest, (int)cause);
         }
 
-        _accelerator.StopCurrentVcpu();
         _service.Schedule();
     }
 
@@ -43,8 +45,8 @@ public sealed partial class RunControl
             return;
         }
 
-        Volatile.Write(ref _suspendRequest, 1);
         _accelerator.StopCurrentVcpu();
+        Volatile.Write(ref _suspendRequest, 1);
         _service.Schedule();
     }
 
@@ -70,24 +72,24 @@ public sealed partial class RunControl
     /// <inheritdoc/>
     public void RequestVmStop(RunState state)
     {
-        Volatile.Write(ref _stopRequest, (int)state);
         _accelerator.StopCurrentVcpu();
+        Volatile.Write(ref _stopRequest, (int)state);
         _service.Schedule();
     }
 
     /// <summary>Asks to stop for a debugger. Any thread.</summary>
     public void RequestDebug()
     {
-        Volatile.Write(ref _debugRequest, 1);
         _accelerator.StopCurrentVcpu();
+        Volatile.Write(ref _debugRequest, 1);
         _service.Schedule();
     }
 
     /// <inheritdoc/>
     public void RequestExit(int status)
     {
-        Volatile.Write(ref _exitRequest, status & 0xff);
         _accelerator.StopCurrentVcpu();
+        Volatile.Write(ref _exitRequest, status & 0xff);
         _service.Schedule();
     }
 
