@@ -11,7 +11,7 @@ namespace Vmm.Qmp.Tests;
 /// </summary>
 public sealed class CatalogueTests
 {
-    /// <summary>Optional arguments that the product refuses because nothing behind them is served.</summary>
+    /// <summary>Known differences: optional arguments with nothing behind them, which the product refuses, and one of form.</summary>
     private static readonly string[] s_unserved =
     [
         "chardev-add arguments.backend(socket).data.addr(inet).data: lacks 'mptcp'",
@@ -23,6 +23,9 @@ public sealed class CatalogueTests
         "object-add arguments(memory-backend-memfd): lacks 'prealloc-context'",
         "object-add arguments(memory-backend-ram): lacks 'prealloc-context'",
         "object-add arguments(secret): lacks 'loaded'",
+
+        // A union whose x86_64 branch is empty is described as a plain object: what is answered is the same.
+        "query-cpus-fast result[]: tag is absent instead of target",
     ];
 
     private readonly Dictionary<string, QDict> _types = [];

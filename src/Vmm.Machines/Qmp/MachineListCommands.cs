@@ -34,23 +34,6 @@ public sealed partial record MachineInfo
     public string? DefaultRamId { get; init; }
 }
 
-/// <summary>Target architecture.</summary>
-[QapiStruct]
-public sealed partial record TargetInfo
-{
-    /// <summary>Its name.</summary>
-    public required SysEmuTarget Arch { get; init; }
-}
-
-/// <summary>Architectures.</summary>
-[QapiEnum]
-public enum SysEmuTarget
-{
-    /// <summary>x86, 64 bits.</summary>
-    [QapiName("x86_64")]
-    X86,
-}
-
 /// <summary>Commands about machine types.</summary>
 public sealed class MachineListCommands
 {
@@ -77,8 +60,4 @@ public sealed class MachineListCommands
 
         return all;
     }
-
-    /// <summary>Target architecture of this program.</summary>
-    [QmpCommand("query-target", Since = "1.2")]
-    public static TargetInfo QueryTarget() => new() { Arch = SysEmuTarget.X86 };
 }
