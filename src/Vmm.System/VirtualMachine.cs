@@ -5,6 +5,7 @@ using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Kvm.CpuModels;
 using Vmm.Machines;
+using Vmm.Machines.Qtest;
 using Vmm.Memory;
 using Vmm.Monitor;
 using Vmm.ObjectModel.Accel;
@@ -141,6 +142,7 @@ internal sealed class VirtualMachine
         IReadOnlyList<MonitorOption> monitors = backends.ResolveMonitors() ?? throw new ProcessExitException(1);
         IReadOnlyList<LegacyBackend> serials = backends.ResolveSerials() ?? throw new ProcessExitException(1);
         IReadOnlyList<LegacyBackend> consoles = backends.ResolveDebugConsoles() ?? throw new ProcessExitException(1);
+        LegacyBackend? qtest = _configuration.Qtest.Chardev is { } text ? backends.ResolveQtest(text) ?? throw new ProcessExitException(1) : null;
         AddObjects(ref location);
 
         location = null;
@@ -181,6 +183,7 @@ internal sealed class VirtualMachine
         location = null;
         _machine.Complete();
         CreateMonitors(monitors, ref location);
+        CreateQtest(qtest, ref location);
         foreach (LegacyBackend serial in serials)
         {
             if (serial.WithMonitor)
@@ -213,11 +216,6 @@ internal sealed class VirtualMachine
         if (_configuration.Preconfig)
         {
             throw new QapiException("-preconfig: Option not supported by this build");
-        }
-
-        if (_configuration.Qtest.Chardev is not null)
-        {
-            throw new QapiException("-qtest: Option not supported by this build");
         }
 
         if (_configuration.CpuPowerManagement)
@@ -271,9 +269,15 @@ internal sealed class VirtualMachine
     private void ChooseAccelerator()
     {
         AcceleratorOption? chosen = _configuration.Accelerators.Choose(
-            static name => name is "kvm",
+            static name => name is "kvm" or "qtest",
             option =>
             {
+                if (option.Name == "qtest")
+                {
+                    _accelerator = new QtestAccelerator(_clocks);
+                    return true;
+                }
+
                 KvmOptions options = KvmOptionParser.Parse(option.Properties, _configuration.Accelerators.MachineProperties);
                 _irqchip = options.KernelIrqchip;
                 _accelerator = KvmAccelerator.TryCreate(options, _ioLock, _kvmEvents, out KvmInitError? error);
@@ -397,6 +401,22 @@ internal sealed class VirtualMachine
         {
             _chardevs.Add(opts, null);
         }
+    }
+
+    /// <summary>-qtest is short for an object, which comes to stand below the machine.</summary>
+    private void CreateQtest(LegacyBackend? backend, ref string? location)
+    {
+        if (backend is null)
+        {
+            return;
+        }
+
+        location = backend.Location;
+        Connect(backend);
+        QtestObject server = new() { Chardev = backend.ChardevId, Log = _configuration.Qtest.LogPath };
+        _machine!.AddChild("qtest", server);
+        server.Complete(new ObjectContext(_tree, _loop, _clocks));
+        location = null;
     }
 
     private void CreateMonitors(IReadOnlyList<MonitorOption> monitors, ref string? location)

@@ -1,16 +1,15 @@
 using Vmm.Devices.Ged;
 using Vmm.Devices.I440Fx;
+using Vmm.Devices.I8257;
 using Vmm.Devices.Isa;
+using Vmm.Devices.PcSpeaker;
 using Vmm.Devices.Piix;
 using Vmm.Devices.Rtc;
 using Vmm.Devices.Serial16550;
-using Vmm.Kvm;
 using Vmm.Machines.Acpi;
 using Vmm.Machines.Loading;
 using Vmm.Memory;
-using Vmm.ObjectModel.Accel;
 using Vmm.ObjectModel.Devices;
-using Vmm.Qapi;
 
 namespace Vmm.Machines;
 
@@ -20,6 +19,7 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
     /// <summary>Ports of PIIX4 power management on a machine that starts without firmware.</summary>
     public const ushort PmBase = 0x600;
 
+    private InterruptControllers? _controllers;
     private Mc146818? _rtc;
     private I440FxHost? _host;
     private Piix4Pm? _pm;
@@ -29,32 +29,14 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
 
     private DeviceFactory Devices => environment.Devices;
 
-    /// <summary>Creates interrupt controllers, in the kernel as far as the accelerator has them, and leads the GSIs to them.</summary>
-    public void CreateInterruptControllers(bool withPit)
+    /// <summary>Makes the interrupt controllers, in the kernel as far as the accelerator has them, and leads the GSIs to them.</summary>
+    public void CreateInterruptControllers(bool withPit) => _controllers = new InterruptControllers(machine, environment, withPit);
+
+    /// <summary>Puts the controllers and the interval timer of a board without PCI on its ISA bus.</summary>
+    public void RealizeInterruptControllers(IsaBus isa)
     {
-        KernelIrqchipMode mode = environment.Irqchip ?? KernelIrqchipMode.On;
-        KernelIrqchip chip = environment.Accelerator.CreateIrqchip(mode);
-        if (chip.Mode != KernelIrqchipMode.On)
-        {
-            throw new QapiException($"machine '{machine.MachineType.Name}' needs its interrupt controllers in the kernel (kernel-irqchip=on)");
-        }
-        if (chip.GsiSink is { } sink)
-        {
-            for (int i = 0; i < machine.Gsi.Count; i++)
-            {
-                machine.Gsi[i].Connect(sink, i);
-            }
-
-            if (withPit && environment.Accelerator is KvmAccelerator kvm)
-            {
-                kvm.CreatePit(reinject: true);
-            }
-        }
-
-        if (environment.Accelerator is KvmAccelerator accelerator && chip.Mode != KernelIrqchipMode.Off)
-        {
-            machine.SystemMemory.AddSubregion(0xfee00000, accelerator.CreateMsiWindow(), priority: 4096);
-        }
+        _controllers!.Realize(isa, machine);
+        _controllers.RealizePit(isa);
     }
 
     /// <summary>The real-time clock.</summary>
@@ -90,7 +72,14 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         Devices.Realize(bridge, _host.PciBus);
         _host.PciBus.IrqSink = bridge;
         IsaBus isa = bridge.IsaBus;
+        Devices.Realize(new DmaController(), isa);
+        Devices.Realize(new DmaController { IoBase = 0xc0, PageBase = 0x88, Shift = 1 }, isa);
+        _controllers!.Realize(isa, _host);
         CreateRtc(isa, pc.Parameters);
+        _controllers.RealizePit(isa);
+        var speaker = (PcSpeakerPort)Devices.Create("isa-pcspk");
+        speaker.Pit = _controllers.Pit;
+        Devices.Realize(speaker, isa);
         CreateSerials(isa, pc.Parameters, 4);
         if (pc.I8042)
         {

@@ -36,6 +36,7 @@ public sealed partial class MicrovmMachine : X86Machine
         MapRam();
         CreateFwCfg();
         IsaBusBridge bridge = Plug<IsaBusBridge>("isabus-bridge", SystemBus);
+        board.RealizeInterruptControllers(bridge.IsaBus);
         if (Rtc == OnOffAuto.On || (Rtc == OnOffAuto.Auto && Accelerator.IsQtest))
         {
             board.CreateRtc(bridge.IsaBus, Parameters);

@@ -1,0 +1,132 @@
+using Vmm.Devices.I8254;
+using Vmm.Devices.I8259;
+using Vmm.Devices.IoApic;
+using Vmm.Devices.Isa;
+using Vmm.Kvm;
+using Vmm.ObjectModel.Accel;
+using Vmm.ObjectModel.Devices;
+using Vmm.ObjectModel.Qom;
+using Vmm.Qapi;
+
+namespace Vmm.Machines;
+
+/// <summary>
+/// The 8259 pair, the I/O APIC and the interval timer of a PC-like board: stand-ins of those in the kernel, or models where the
+/// accelerator has none (qtest). Leads the machine's GSIs to them.
+/// </summary>
+internal sealed class InterruptControllers
+{
+    private readonly Machine _machine;
+    private readonly MachineEnvironment _environment;
+    private readonly I8259Pair? _pic;
+    private readonly IoApicDevice? _ioapic;
+    private readonly KernelChips? _kernel;
+
+    /// <summary>Asks the accelerator for its controllers. Before vCPUs are created.</summary>
+    /// <exception cref="QapiException">The accelerator was told to leave out what vCPUs need.</exception>
+    public InterruptControllers(Machine machine, MachineEnvironment environment, bool withPit)
+    {
+        _machine = machine;
+        _environment = environment;
+        KernelIrqchip chip = environment.Accelerator.CreateIrqchip(environment.Irqchip ?? KernelIrqchipMode.On);
+        if (environment.Accelerator is KvmAccelerator kvm)
+        {
+            if (chip.Mode != KernelIrqchipMode.On)
+            {
+                throw new QapiException($"machine '{machine.MachineType.Name}' needs its interrupt controllers in the kernel (kernel-irqchip=on)");
+            }
+
+            if (withPit)
+            {
+                kvm.CreatePit(reinject: true);
+            }
+
+            _kernel = new KernelChips(kvm, environment.Clocks);
+            machine.SystemMemory.AddSubregion(0xfee00000, kvm.CreateMsiWindow(), priority: 4096);
+            Connect(chip.GsiSink!);
+            return;
+        }
+
+        // Nothing takes the CPU's INTR: vCPUs of an accelerator without controllers do not execute.
+        _pic = new I8259Pair(new InterruptLine());
+        _ioapic = new IoApicDevice { AcknowledgeExternal = _pic.Acknowledge };
+        Connect(new GsiFanOut(_pic, _ioapic));
+    }
+
+    /// <summary>The timer whose counter 2 is the speaker's; null when it is in the kernel.</summary>
+    public I8254Pit? Pit { get; private set; }
+
+    /// <summary>Puts the 8259s on the ISA bus and the I/O APIC on the board.</summary>
+    /// <param name="isa">The ISA bus.</param>
+    /// <param name="ioapicParent">Object below which the I/O APIC is found as <c>ioapic</c>.</param>
+    public void Realize(IsaBus isa, QomObject ioapicParent)
+    {
+        DeviceFactory devices = _environment.Devices;
+        if (_kernel is { } kernel)
+        {
+            devices.Realize(Configure(new KernelI8259 { IoBase = 0x20, ElcrPort = 0x4d0, ElcrMask = 0xf8, IsMaster = true }, kernel), isa);
+            devices.Realize(Configure(new KernelI8259 { IoBase = 0xa0, ElcrPort = 0x4d1, ElcrMask = 0xde }, kernel), isa);
+            var ioapic = new KernelIoApic { GetState = kernel.GetIoApic, SetState = kernel.SetIoApic };
+            ioapicParent.AddChild("ioapic", ioapic);
+            devices.Realize(ioapic, devices.MainSystemBus);
+            return;
+        }
+
+        devices.ApplyGlobals(_pic!.Master);
+        devices.ApplyGlobals(_pic.Slave);
+        _pic.Realize(isa, _machine);
+        devices.ApplyGlobals(_ioapic!);
+        ioapicParent.AddChild("ioapic", _ioapic!);
+        devices.Realize(_ioapic!, devices.MainSystemBus);
+    }
+
+    /// <summary>Puts the interval timer on the ISA bus.</summary>
+    public void RealizePit(IsaBus isa)
+    {
+        DeviceFactory devices = _environment.Devices;
+        if (_kernel is { } kernel)
+        {
+            var stand = (KernelPit)devices.Create("kvm-pit");
+            stand.GetState = kernel.GetPit;
+            stand.SetState = kernel.SetPit;
+            stand.SetReinject = kernel.SetPitReinject;
+            devices.Realize(stand, isa);
+            return;
+        }
+
+        Pit = (I8254Pit)devices.Create("isa-pit");
+        devices.Realize(Pit, isa);
+    }
+
+    private KernelI8259 Configure(KernelI8259 chip, KernelChips kernel)
+    {
+        bool master = chip.IsMaster;
+        chip.GetState = () => kernel.GetPic(master);
+        chip.SetState = state => kernel.SetPic(master, state);
+        return chip;
+    }
+
+    private void Connect(IInterruptSink sink)
+    {
+        for (int i = 0; i < _machine.Gsi.Count; i++)
+        {
+            _machine.Gsi[i].Connect(sink, i);
+        }
+    }
+
+    /// <summary>ISA interrupts reach both kinds of controller, higher GSIs the I/O APIC only.</summary>
+    private sealed class GsiFanOut(I8259Pair pic, IoApicDevice ioapic) : IInterruptSink
+    {
+        private const int IsaIrqs = 16;
+
+        public void SetLevel(int pin, int level)
+        {
+            if (pin < IsaIrqs)
+            {
+                pic.SetLevel(pin, level);
+            }
+
+            ioapic.SetLevel(pin, level);
+        }
+    }
+}
