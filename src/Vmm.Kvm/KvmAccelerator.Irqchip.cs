@@ -6,13 +6,13 @@ using Vmm.ObjectModel.Devices;
 
 namespace Vmm.Kvm;
 
-/// <summary>The interrupt controller that feeds the INTR pin of the boot CPU when none is in the kernel. Machine lock.</summary>
+/// <summary>The 8259 pair that feeds the INTR pin (LINT0) of the boot CPU when it is not in the kernel.</summary>
 public interface IExternalInterrupts
 {
-    /// <summary>True while INTR is asserted.</summary>
+    /// <summary>True while INTR is asserted. Any thread.</summary>
     bool IsPending { get; }
 
-    /// <summary>The interrupt acknowledge cycle: the vector.</summary>
+    /// <summary>The interrupt acknowledge cycle: the vector. Machine lock.</summary>
     byte Acknowledge();
 }
 
@@ -43,6 +43,29 @@ public sealed partial class KvmAccelerator
 
         Irqchip = mode;
         return new KernelIrqchip(mode, mode == KernelIrqchipMode.On ? new GsiSink(Vm) : null);
+    }
+
+    /// <summary>INTR rose: the boot CPU leaves the guest, or HLT, to take it. Any thread.</summary>
+    public void KickForExternalInterrupt()
+    {
+        if (_vcpus.Count > 0)
+        {
+            _vcpus[0].KickForInterrupt();
+        }
+    }
+
+    /// <summary>
+    /// Under a split irqchip: the kernel learns the message of an I/O APIC input, so that it reports the end of level-triggered
+    /// interrupts (<see cref="IoapicEoi"/>) and irqfds can drive the input. Machine lock.
+    /// </summary>
+    public void SetIoapicRoute(int pin, ulong address, uint data, bool masked)
+    {
+        // The route of a masked input stays: an interrupt that was sent before has its end reported. What the kernel refuses it has
+        // no use for: the model sends its messages itself.
+        if (Irqchip == KernelIrqchipMode.Split && !masked)
+        {
+            _ = Routing.SetReserved((uint)pin, address, data);
+        }
     }
 
     /// <summary>Makes the in-kernel PIT (only with all controllers in the kernel).</summary>

@@ -43,6 +43,32 @@ public sealed class KvmIrqRouting
         }
     }
 
+    /// <summary>
+    /// Sets the message of a GSI that the machine's own controllers have. The kernel is not called when that changes nothing.
+    /// </summary>
+    public Errno SetReserved(uint gsi, ulong address, uint data)
+    {
+        lock (_lock)
+        {
+            int i = IndexOf((int)gsi);
+            KvmIrqRoutingEntry entry = KvmIrqRoutingEntry.ToMsi(gsi, address, data);
+            if (i < 0)
+            {
+                _entries.Add(entry);
+            }
+            else if (Same(_entries[i], entry))
+            {
+                return Errno.OK;
+            }
+            else
+            {
+                _entries[i] = entry;
+            }
+
+            return CommitLocked();
+        }
+    }
+
     /// <summary>Takes a free GSI for a message; -1 when there is none or the kernel refuses.</summary>
     public int AddMsi(ulong address, uint data)
     {
@@ -121,6 +147,9 @@ public sealed class KvmIrqRouting
 
     /// <summary>Undoes <see cref="AttachIrqFd"/>.</summary>
     public Errno DetachIrqFd(EventFd trigger, int gsi) => _vm.DeassignIrqfd(trigger.Fd, (uint)gsi);
+
+    private static bool Same(in KvmIrqRoutingEntry a, in KvmIrqRoutingEntry b) =>
+        a.msi_address_lo == b.msi_address_lo && a.msi_address_hi == b.msi_address_hi && a.msi_data == b.msi_data;
 
     private int IndexOf(int gsi) => _entries.FindIndex(e => e.gsi == gsi && e.type == KvmUapi.KVM_IRQ_ROUTING_MSI);
 

@@ -12,9 +12,13 @@ public sealed partial class KvmVcpu
 {
     private void Step()
     {
-        if (_accelerator.Irqchip == KernelIrqchipMode.Off && !PrepareUserInterrupts())
+        switch (_accelerator.Irqchip)
         {
-            return;
+            case KernelIrqchipMode.Off when !PrepareUserInterrupts():
+                return;
+            case KernelIrqchipMode.Split when Index == 0 && _accelerator.ExternalInterrupts is { } source:
+                OfferExternalInterrupt(source);
+                break;
         }
 
         _ioInFlight = false;
@@ -268,6 +272,31 @@ public sealed partial class KvmVcpu
         Span<byte> one = stackalloc byte[1];
         bool there = PageTables.ModeOf(state) == PageTables.Mode.None || PageTables.TryTranslate(state, memory, linear, out physical);
         return there && memory.Read(physical, one) == MemTxResult.Ok ? one[0] : -1;
+    }
+
+    /// <summary>
+    /// With the local APIC in the kernel and the 8259s here: hands over a vector when LINT0 takes one, and asks to be told when it does. The
+    /// kernel itself waits in HLT.
+    /// </summary>
+    private void OfferExternalInterrupt(IExternalInterrupts source)
+    {
+        if (source.IsPending && _run.ReadyForInterruptInjection && _run.IfFlag)
+        {
+            _accelerator.MachineLock.Enter();
+            try
+            {
+                if (source.IsPending)
+                {
+                    _ = _fd.Interrupt(source.Acknowledge());
+                }
+            }
+            finally
+            {
+                _accelerator.MachineLock.Exit();
+            }
+        }
+
+        _run.RequestInterruptWindow = source.IsPending;
     }
 
     /// <summary>

@@ -183,9 +183,15 @@ public sealed partial class KvmVcpu : IVcpu
         DirtyRing?.Dispose();
     }
 
-    /// <summary>Wakes a vCPU that waits in HLT for its external interrupt line (no controller in the kernel). Any thread.</summary>
+    /// <summary>Makes a vCPU look at its external interrupt line (no 8259 in the kernel), also out of HLT. Any thread.</summary>
     internal void KickForInterrupt()
     {
+        if (IsCurrent)
+        {
+            // It looks before it enters the guest again.
+            return;
+        }
+
         lock (_gate)
         {
             Alert();

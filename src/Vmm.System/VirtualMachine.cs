@@ -184,6 +184,7 @@ internal sealed class VirtualMachine
         _machine.Complete();
         CreateMonitors(monitors, ref location);
         CreateQtest(qtest, ref location);
+        AddLateObjects();
         foreach (LegacyBackend serial in serials)
         {
             if (serial.WithMonitor)
@@ -288,7 +289,7 @@ internal sealed class VirtualMachine
                         StdIo.Error.WriteLine(line);
                     }
 
-                    Reporter.Error($"failed to initialize {option.Name}: {error.Error.Message()}");
+                    Reporter.Report(DiagnosticKind.Error, option.Location, $"failed to initialize {option.Name}: {error.Error.Message()}");
                 }
 
                 return _accelerator is not null;
@@ -415,9 +416,23 @@ internal sealed class VirtualMachine
         Connect(backend);
         QtestObject server = new() { Chardev = backend.ChardevId, Log = _configuration.Qtest.LogPath };
         _machine!.AddChild("qtest", server);
-        server.Complete(new ObjectContext(_tree, _loop, _clocks));
         location = null;
+        server.Complete(new ObjectContext(_tree, _loop, _clocks));
     }
+
+    /// <summary>Objects that work on the machine come after it; what they refuse then belongs to no option.</summary>
+    private void AddLateObjects()
+    {
+        foreach (ObjectOption option in _configuration.Objects)
+        {
+            if (IsLate(option))
+            {
+                _objects.Add(option.Properties, option.IsJson ? QapiInputMode.Json : QapiInputMode.Keyval);
+            }
+        }
+    }
+
+    private static bool IsLate(ObjectOption option) => option.Properties.TryGetValue("qom-type", out QValue? type) && type is QString { Value: "qtest" };
 
     private void CreateMonitors(IReadOnlyList<MonitorOption> monitors, ref string? location)
     {
@@ -445,6 +460,12 @@ internal sealed class VirtualMachine
         foreach (ObjectOption option in _configuration.Objects)
         {
             location = option.Location;
+            if (IsLate(option))
+            {
+                _ = option.Properties.ContainsKey("chardev") ? true : throw QapiException.MissingParameter("chardev");
+                continue;
+            }
+
             _objects.Add(option.Properties, option.IsJson ? QapiInputMode.Json : QapiInputMode.Keyval);
         }
 

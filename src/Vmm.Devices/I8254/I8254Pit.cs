@@ -151,7 +151,6 @@ public sealed partial class I8254Pit : IsaDevice, IVmStateful, IIoHandler, IInte
         Irq ??= IsaIrq(0);
         _timer = Machine.MainLoop.CreateTimer(ClockType.Virtual, OnTimer);
         MapPorts("pit", IoBase, 4, this, IoConstraints.Bytes);
-        Reset();
     }
 
     /// <inheritdoc/>

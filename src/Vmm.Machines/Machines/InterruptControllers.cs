@@ -23,34 +23,54 @@ internal sealed class InterruptControllers
     private readonly KernelChips? _kernel;
 
     /// <summary>Asks the accelerator for its controllers. Before vCPUs are created.</summary>
-    /// <exception cref="QapiException">The accelerator was told to leave out what vCPUs need.</exception>
+    /// <exception cref="QapiException">The accelerator cannot have its controllers as it was told to.</exception>
     public InterruptControllers(Machine machine, MachineEnvironment environment, bool withPit)
     {
         _machine = machine;
         _environment = environment;
-        KernelIrqchip chip = environment.Accelerator.CreateIrqchip(environment.Irqchip ?? KernelIrqchipMode.On);
-        if (environment.Accelerator is KvmAccelerator kvm)
+        KernelIrqchipMode wanted = environment.Irqchip ?? KernelIrqchipMode.On;
+        var kvm = environment.Accelerator as KvmAccelerator;
+        if (kvm is not null && wanted == KernelIrqchipMode.Off)
         {
-            if (chip.Mode != KernelIrqchipMode.On)
+            throw new QapiException("kernel-irqchip=off: a local APIC outside the kernel is not supported by this build");
+        }
+
+        KernelIrqchip chip = environment.Accelerator.CreateIrqchip(wanted);
+        if (kvm is not null)
+        {
+            if (chip.Mode == KernelIrqchipMode.Off)
             {
-                throw new QapiException($"machine '{machine.MachineType.Name}' needs its interrupt controllers in the kernel (kernel-irqchip=on)");
+                throw new QapiException("this KVM has no interrupt controllers (KVM_CAP_IRQCHIP)");
             }
 
+            machine.SystemMemory.AddSubregion(0xfee00000, kvm.CreateMsiWindow(), priority: 4096);
+        }
+
+        if (chip.Mode == KernelIrqchipMode.On)
+        {
             if (withPit)
             {
-                kvm.CreatePit(reinject: true);
+                kvm!.CreatePit(reinject: true);
             }
 
-            _kernel = new KernelChips(kvm, environment.Clocks);
-            machine.SystemMemory.AddSubregion(0xfee00000, kvm.CreateMsiWindow(), priority: 4096);
+            _kernel = new KernelChips(kvm!, environment.Clocks);
             Connect(chip.GsiSink!);
             return;
         }
 
-        // Nothing takes the CPU's INTR: vCPUs of an accelerator without controllers do not execute.
-        _pic = new I8259Pair(new InterruptLine());
+        // Without KVM nothing takes the CPU's INTR: vCPUs do not execute.
+        var intr = new InterruptLine();
+        _pic = new I8259Pair(intr);
         _ioapic = new IoApicDevice { AcknowledgeExternal = _pic.Acknowledge };
         Connect(new GsiFanOut(_pic, _ioapic));
+        if (kvm is not null)
+        {
+            var pin = new ExternalInterruptPin(kvm, _pic);
+            intr.Connect(pin, 0);
+            kvm.ExternalInterrupts = pin;
+            kvm.IoapicEoi = _ioapic.EndOfInterrupt;
+            _ioapic.RouteChanged = kvm.SetIoapicRoute;
+        }
     }
 
     /// <summary>The timer whose counter 2 is the speaker's; null when it is in the kernel.</summary>
@@ -111,6 +131,26 @@ internal sealed class InterruptControllers
         for (int i = 0; i < _machine.Gsi.Count; i++)
         {
             _machine.Gsi[i].Connect(sink, i);
+        }
+    }
+
+    /// <summary>INTR of the boot CPU, whose local APIC is in the kernel.</summary>
+    private sealed class ExternalInterruptPin(KvmAccelerator kvm, I8259Pair pic) : IInterruptSink, IExternalInterrupts
+    {
+        private volatile bool _level;
+
+        public bool IsPending => _level;
+
+        public byte Acknowledge() => pic.Acknowledge();
+
+        public void SetLevel(int pin, int level)
+        {
+            bool rises = level != 0 && !_level;
+            _level = level != 0;
+            if (rises)
+            {
+                kvm.KickForExternalInterrupt();
+            }
         }
     }
 

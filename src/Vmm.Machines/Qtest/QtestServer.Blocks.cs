@@ -132,7 +132,7 @@ public sealed partial class QtestServer
 
         if ((ulong)length != size)
         {
-            _log?.Invoke($"b64write: data length ({length}) doesn't match size ({size})");
+            Log('S', $"b64write: data length mismatch (told {size}, found {length})");
         }
 
         _memory.Write(address, data.AsSpan(0, (int)Math.Min((ulong)length, size)));

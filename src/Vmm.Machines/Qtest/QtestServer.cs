@@ -35,6 +35,7 @@ public sealed partial class QtestServer : ICharHandler, IDisposable
     private readonly byte[] _chunk = new byte[ChunkSize];
     private QomObject? _intercepted;
     private bool _isOpen;
+    private long _openedNs;
 
     /// <param name="frontend">Front end of the character device that carries the protocol; connected.</param>
     /// <param name="tree">The object tree, where devices are looked up.</param>
@@ -68,11 +69,12 @@ public sealed partial class QtestServer : ICharHandler, IDisposable
                 Array.Clear(_reportedLevels);
                 _lines.Clear();
                 _isOpen = true;
-                _log?.Invoke("[I] OPENED");
+                _openedNs = _clocks.NowNs(ClockType.Realtime);
+                _log?.Invoke("[I 0.000000] OPENED");
                 break;
             case ChardevEvent.Closed:
                 _isOpen = false;
-                _log?.Invoke("[I] CLOSED");
+                Log('I', "CLOSED");
                 break;
         }
     }
@@ -90,7 +92,7 @@ public sealed partial class QtestServer : ICharHandler, IDisposable
 
         if (_log is not null)
         {
-            _log("[R] " + Encoding.UTF8.GetString(line));
+            Log('R', Encoding.UTF8.GetString(line));
         }
 
         var words = new QtestWords(line);
@@ -311,6 +313,16 @@ public sealed partial class QtestServer : ICharHandler, IDisposable
         }
     }
 
+    /// <summary>A line of the log: what it is, seconds since the client came, text.</summary>
+    private void Log(char kind, string text)
+    {
+        if (_log is { } log)
+        {
+            double seconds = (_clocks.NowNs(ClockType.Realtime) - _openedNs) / 1e9;
+            log(string.Create(CultureInfo.InvariantCulture, $"[{kind} +{seconds:F6}] {text}"));
+        }
+    }
+
     private bool Malformed()
     {
         Answer("FAIL malformed request");
@@ -324,7 +336,7 @@ public sealed partial class QtestServer : ICharHandler, IDisposable
             return;
         }
 
-        _log?.Invoke("[S] " + line);
+        Log('S', line);
         _frontend.WriteAll(Encoding.ASCII.GetBytes(line + "\n"));
     }
 

@@ -101,6 +101,9 @@ public sealed class CharFrontend
             if (handler is not null && backend.IsOpen)
             {
                 handler.OnEvent(ChardevEvent.Opened);
+
+                // A handler may take bytes only from that event on.
+                backend.AcceptInput();
             }
         }
     }
