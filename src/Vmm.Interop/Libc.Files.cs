@@ -168,6 +168,24 @@ public static unsafe partial class Libc
         }
     }
 
+    /// <summary>preadv2(2) with RWF_* flags: bytes, or -errno.</summary>
+    public static long PReadV(int fd, ReadOnlySpan<IoVec> vectors, long offset, int flags)
+    {
+        fixed (IoVec* p = vectors)
+        {
+            return Native.Check(Native.preadv2(fd, p, vectors.Length, offset, flags));
+        }
+    }
+
+    /// <summary>pwritev2(2) with RWF_* flags: bytes, or -errno.</summary>
+    public static long PWriteV(int fd, ReadOnlySpan<IoVec> vectors, long offset, int flags)
+    {
+        fixed (IoVec* p = vectors)
+        {
+            return Native.Check(Native.pwritev2(fd, p, vectors.Length, offset, flags));
+        }
+    }
+
     /// <summary>lseek(2): the new offset, or -errno.</summary>
     public static long LSeek(int fd, long offset, int whence)
     {

@@ -39,6 +39,8 @@ internal static unsafe partial class Native
     [LibraryImport(LibC)] internal static partial nint readv(int fd, IoVec* vectors, int count);
     [LibraryImport(LibC)] internal static partial nint writev(int fd, IoVec* vectors, int count);
     [LibraryImport(LibC)] internal static partial nint preadv(int fd, IoVec* vectors, int count, long offset);
+    [LibraryImport(LibC)] internal static partial nint preadv2(int fd, IoVec* vectors, int count, long offset, int flags);
+    [LibraryImport(LibC)] internal static partial nint pwritev2(int fd, IoVec* vectors, int count, long offset, int flags);
     [LibraryImport(LibC)] internal static partial nint pwritev(int fd, IoVec* vectors, int count, long offset);
     [LibraryImport(LibC)] internal static partial long lseek(int fd, long offset, int whence);
     [LibraryImport(LibC)] internal static partial int ftruncate(int fd, long length);

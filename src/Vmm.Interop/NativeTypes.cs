@@ -11,6 +11,9 @@ public struct IoVec(nint address, nuint length)
 
     /// <summary>Length in bytes.</summary>
     public nuint Length = length;
+
+    /// <summary>The memory, below 2 GiB. The span must not outlive what owns the memory.</summary>
+    public readonly unsafe Span<byte> Span => new((void*)Address, checked((int)Length));
 }
 
 /// <summary>struct timespec.</summary>

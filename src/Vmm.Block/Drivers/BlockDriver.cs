@@ -1,0 +1,164 @@
+using Vmm.Block.Graph;
+using Vmm.EventLoop.Tasks;
+using Vmm.ObjectModel.Block;
+using Vmm.Qapi;
+
+namespace Vmm.Block.Drivers;
+
+/// <summary>
+/// The behaviour and state of one node. Request methods run on the node's home loop, get offsets and lengths that keep to
+/// <see cref="BlockLimits"/> and lie within the node (writes may end behind its end only where the node grows), and return 0 or a negative
+/// errno. The defaults suit a driver without the feature. Everything else: main loop, no request under way.
+/// </summary>
+public abstract class BlockDriver
+{
+    private BlockNode? _node;
+
+    /// <summary>The name on the wire: "raw", "qcow2", ...</summary>
+    public abstract string FormatName { get; }
+
+    /// <summary>Shows the contents of its child, which is in the role <see cref="ChildRole.Filtered"/>.</summary>
+    public virtual bool IsFilter => false;
+
+    /// <summary>Interprets the contents of a child, as opposed to a protocol or a filter.</summary>
+    public virtual bool IsFormat => false;
+
+    /// <summary>May have a backing file.</summary>
+    public virtual bool SupportsBacking => false;
+
+    /// <summary>Reads and writes need no permission on the data child by itself: contents are checked or transformed.</summary>
+    public virtual bool IsEncrypted => false;
+
+    /// <summary>The node whose behaviour this is.</summary>
+    public BlockNode Node => _node ?? throw new InvalidOperationException("a driver without node");
+
+    /// <summary>Flags of <see cref="WriteAsync"/> that the driver carries out itself; others are emulated (Fua by a flush).</summary>
+    public virtual BlockRequestFlags SupportedWriteFlags => BlockRequestFlags.None;
+
+    /// <summary>Flags of <see cref="WriteZeroesAsync"/> that the driver carries out itself.</summary>
+    public virtual BlockRequestFlags SupportedZeroFlags => BlockRequestFlags.None;
+
+    /// <summary>True when a new part of the node reads as zeroes without being written.</summary>
+    public virtual bool HasZeroInit => false;
+
+    /// <summary>Bytes of the node; a negative errno. Asked after opening and where the node's file may have another size.</summary>
+    public abstract IoTask<long> GetLengthAsync();
+
+    /// <summary>
+    /// Opens: reads what the driver needs to know. Children are there already (<see cref="BlockNode.File"/>, ...). Throws a
+    /// <see cref="QapiException"/> in QEMU's words.
+    /// </summary>
+    public virtual IoTask OpenAsync() => IoTask.CompletedTask;
+
+    /// <summary>Closes: what is still in memory goes to the children. The node is drained; children are still there.</summary>
+    public virtual IoTask CloseAsync() => IoTask.CompletedTask;
+
+    /// <summary>Puts the node's wishes into <paramref name="limits"/>, which holds those of the data child.</summary>
+    public virtual void RefreshLimits(ref BlockLimits limits)
+    {
+    }
+
+    /// <summary>Reads into all of <paramref name="data"/>.</summary>
+    public virtual IoTask<int> ReadAsync(long offset, IoVectors data, BlockRequestFlags flags) => new(BlockResult.NotSupported);
+
+    /// <summary>Writes all of <paramref name="data"/>.</summary>
+    public virtual IoTask<int> WriteAsync(long offset, IoVectors data, BlockRequestFlags flags) => new(BlockResult.NotSupported);
+
+    /// <summary>Makes a range read as zeroes; ENOTSUP has the caller write them.</summary>
+    public virtual IoTask<int> WriteZeroesAsync(long offset, long bytes, BlockRequestFlags flags) => new(BlockResult.NotSupported);
+
+    /// <summary>Writes compressed clusters; no data for the end of the image.</summary>
+    public virtual IoTask<int> WriteCompressedAsync(long offset, IoVectors? data) => new(BlockResult.NotSupported);
+
+    /// <summary>Forgets a range; ENOTSUP is no error to the caller.</summary>
+    public virtual IoTask<int> DiscardAsync(long offset, long bytes) => new(BlockResult.NotSupported);
+
+    /// <summary>Metadata and data that wait in the driver go to the children. Their flush comes after.</summary>
+    public virtual IoTask<int> FlushToOsAsync() => new(0);
+
+    /// <summary>A protocol driver's flush to stable storage.</summary>
+    public virtual IoTask<int> FlushToDiskAsync() => new(0);
+
+    /// <summary>What is known about the beginning of a range.</summary>
+    public virtual IoTask<BlockStatus> StatusAsync(long offset, long bytes, bool wantZero) =>
+        new(new BlockStatus(BlockStatusFlags.Data | BlockStatusFlags.Allocated, bytes));
+
+    /// <summary>Sets the size.</summary>
+    /// <param name="length">New size in bytes.</param>
+    /// <param name="exact">The size must be this one; else a greater one will do.</param>
+    /// <param name="prealloc">How new space is made.</param>
+    /// <param name="zeroed">New space must read as zeroes.</param>
+    /// <exception cref="QapiException">It cannot be done; the size is unchanged.</exception>
+    public virtual IoTask TruncateAsync(long length, bool exact, PreallocMode prealloc, bool zeroed) =>
+        throw new QapiException("Image format driver does not support resize");
+
+    /// <summary>
+    /// What this node needs of a child, and lets others do, when its own parents together need and share what is given. The default is that
+    /// of filters for filtered children and of image formats otherwise.
+    /// </summary>
+    public virtual (BlockPermissions Needed, BlockPermissions Shared) ChildPermissions(
+        BlockEdge child, BlockPermissions needed, BlockPermissions shared) =>
+        DefaultPermissions.For(Node, child, needed, shared);
+
+    /// <summary>
+    /// Brings into force what all users of the node together need and share: locks, another descriptor. Called again with the old values
+    /// when another node fails, which must work.
+    /// </summary>
+    /// <exception cref="QapiException">It cannot be had; what was in force before still is.</exception>
+    public virtual void SetPermissions(BlockPermissions needed, BlockPermissions shared)
+    {
+    }
+
+    /// <summary>Stops what the driver does on its own account.</summary>
+    public virtual void DrainBegin()
+    {
+    }
+
+    /// <summary>Ends one <see cref="DrainBegin"/>.</summary>
+    public virtual void DrainEnd()
+    {
+    }
+
+    /// <summary>The node goes to another loop; no request is under way.</summary>
+    public virtual void OnLoopChanged()
+    {
+    }
+
+    /// <summary>Bytes that the node takes on its host; a negative errno. Main loop.</summary>
+    public virtual long GetAllocatedBytes() => Node.Primary is { } child ? child.Node.Driver.GetAllocatedBytes() : BlockResult.NotSupported;
+
+    /// <summary>The name of the file that would open this node again; null when only options can say it.</summary>
+    public virtual string? ExactFilename => null;
+
+    /// <summary>Adds what query-block's "image" shows beyond the common members.</summary>
+    public virtual void DescribeImage(ImageDescription image)
+    {
+    }
+
+    internal void Attach(BlockNode node) => _node = node;
+}
+
+/// <summary>What a driver tells about its image.</summary>
+public sealed class ImageDescription
+{
+    /// <summary>Bytes of a cluster; 0 when there are none.</summary>
+    public int ClusterSize { get; set; }
+
+    /// <summary>The image was not closed properly.</summary>
+    public bool? IsDirty { get; set; }
+
+    /// <summary>Clusters are compressed.</summary>
+    public bool IsCompressed { get; set; }
+
+    /// <summary>Name of the backing file as the image says it.</summary>
+    public string? BackingFile { get; set; }
+
+    /// <summary>Format of the backing file as the image says it.</summary>
+    public string? BackingFormat { get; set; }
+
+    /// <summary>Members of "format-specific".</summary>
+    public QDict? FormatSpecific { get; set; }
+
+    /// <summary>Elements of "snapshots".</summary>
+    public QList? Snapshots { get; set; }
+}

@@ -1,0 +1,57 @@
+using Vmm.Block.Drivers.Files;
+using Vmm.Block.Graph;
+using Vmm.Block.Options;
+using Vmm.EventLoop.Tasks;
+using Vmm.ObjectModel.Fds;
+
+namespace Vmm.Block.Drivers;
+
+/// <summary>A child that options define.</summary>
+/// <param name="Name">Its name in the parent.</param>
+/// <param name="Role">What it is to the parent.</param>
+/// <param name="Reference">The node.</param>
+public readonly record struct ChildDefinition(string Name, ChildRole Role, BlockdevRef Reference);
+
+/// <summary>A driver that options can name.</summary>
+public sealed class BlockDriverInfo
+{
+    /// <summary>The driver of a node with these options.</summary>
+    public required Func<BlockdevOptions, BlockDriver> Create { get; init; }
+
+    /// <summary>The children that these options define, in the order in which they are opened.</summary>
+    public Func<BlockdevOptions, IReadOnlyList<ChildDefinition>> Children { get; init; } = static _ => [];
+}
+
+/// <summary>The drivers that there are. Filled before the first node is opened.</summary>
+public sealed class BlockDriverRegistry
+{
+    private readonly Dictionary<BlockdevDriver, BlockDriverInfo> _drivers = [];
+
+    /// <summary>The built-in drivers.</summary>
+    /// <param name="fdSets">For file names below /dev/fdset.</param>
+    /// <param name="workers">For calls on files.</param>
+    public BlockDriverRegistry(FdSets fdSets, LoopWorkers workers)
+    {
+        Add(BlockdevDriver.File, new BlockDriverInfo { Create = o => new FileDriver(o.File!, isDevice: false, fdSets, workers) });
+        Add(BlockdevDriver.HostDevice, new BlockDriverInfo { Create = o => new FileDriver(o.HostDevice!, isDevice: true, fdSets, workers) });
+        Add(BlockdevDriver.NullCo, new BlockDriverInfo { Create = static o => new NullDriver("null-co", o.NullCo!) });
+        Add(BlockdevDriver.NullAio, new BlockDriverInfo { Create = static o => new NullDriver("null-aio", o.NullAio!) });
+        Add(BlockdevDriver.Raw, new BlockDriverInfo
+        {
+            Create = static o => new RawDriver(o.Raw!),
+            Children = static o =>
+            [
+                new ChildDefinition(
+                    "file",
+                    o.Raw!.Offset is null && o.Raw.Size is null ? ChildRole.Filtered | ChildRole.Primary : ChildRole.Data | ChildRole.Primary,
+                    o.Raw.File),
+            ],
+        });
+    }
+
+    /// <summary>Adds a driver.</summary>
+    public void Add(BlockdevDriver driver, BlockDriverInfo info) => _drivers.Add(driver, info);
+
+    /// <summary>The driver of that name.</summary>
+    public BlockDriverInfo Find(BlockdevDriver driver) => _drivers[driver];
+}

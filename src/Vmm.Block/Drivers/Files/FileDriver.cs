@@ -1,0 +1,393 @@
+using Vmm.Block.Graph;
+using Vmm.Block.Options;
+using Vmm.EventLoop.Tasks;
+using Vmm.Interop;
+using Vmm.ObjectModel.Block;
+using Vmm.ObjectModel.Fds;
+using Vmm.Qapi;
+
+namespace Vmm.Block.Drivers.Files;
+
+/// <summary>
+/// A file or block device of the host. Reads that the page cache can answer are done at once; everything else goes to worker threads.
+/// </summary>
+public sealed class FileDriver : BlockDriver
+{
+    // Longer reads would keep the loop from its other work even when they are in the page cache.
+    private const int MaxInlineBytes = 128 << 10;
+
+    private readonly bool _isDevice;
+    private readonly string _filename;
+    private readonly LockingMode _locking;
+    private readonly FdSets _fdSets;
+    private readonly LoopWorkers _workers;
+    private readonly Stack<FileRequest> _free = new();
+    private SafeFd _fd = new(-1);
+    private bool _isWritable;
+    private bool _isLocking;
+    private bool _isRegular;
+    private bool _triesInline;
+    private bool _triesZero = true;
+    private bool _triesDiscard = true;
+    private int _flushError;
+    private FileLocks.Locks _locks;
+
+    /// <summary>A file.</summary>
+    public FileDriver(BlockdevOptionsFile options, bool isDevice, FdSets fdSets, LoopWorkers workers)
+    {
+        _isDevice = isDevice;
+        _filename = options.Filename;
+        _locking = options.Locking ?? LockingMode.Auto;
+        _fdSets = fdSets;
+        _workers = workers;
+        if (options.Aio == AioMode.IoUring)
+        {
+            throw new QapiException("aio=io_uring was specified, but is not supported in this build.");
+        }
+    }
+
+    /// <inheritdoc/>
+    public override string FormatName => _isDevice ? "host_device" : "file";
+
+    /// <inheritdoc/>
+    public override string ExactFilename => _filename;
+
+    /// <inheritdoc/>
+    public override bool HasZeroInit => _isRegular;
+
+    /// <inheritdoc/>
+    public override BlockRequestFlags SupportedZeroFlags => BlockRequestFlags.MayUnmap | BlockRequestFlags.NoFallback;
+
+    /// <inheritdoc/>
+    public override async IoTask OpenAsync()
+    {
+        NodeOptions options = Node.Options;
+        _isWritable = !options.IsReadOnly;
+        Errno errno = Open(_isWritable);
+        if (errno is Errno.EACCES or Errno.EROFS or Errno.EPERM && _isWritable && options.IsAutoReadOnly)
+        {
+            _isWritable = false;
+            Node.Options = options with { IsReadOnly = true };
+            errno = Open(writable: false);
+        }
+
+        if (errno != Errno.OK)
+        {
+            throw new QapiException($"Could not open '{_filename}': {errno.Message()}");
+        }
+
+        Libc.FStat(_fd.Fd, out FileStatus status);
+        CheckKind(status);
+        _isRegular = status.IsRegular;
+        _triesInline = !options.IsDirect;
+        _isLocking = _locking == LockingMode.On || (_locking == LockingMode.Auto && !options.IsForceShare && FileLocks.IsAvailable(_fd.Fd));
+        if (options.IsForceShare && _isWritable)
+        {
+            throw new QapiException("force-share=on can only be used with read-only images");
+        }
+
+        await IoTask.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public override IoTask CloseAsync()
+    {
+        _fd.Dispose();
+        return IoTask.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public override IoTask<long> GetLengthAsync()
+    {
+        long length = Libc.LSeek(_fd.Fd, 0, Libc.SEEK_END);
+        return new(length);
+    }
+
+    /// <inheritdoc/>
+    public override long GetAllocatedBytes()
+    {
+        Errno errno = Libc.FStat(_fd.Fd, out FileStatus status);
+        return errno != Errno.OK ? -(long)errno : status.st_blocks * 512;
+    }
+
+    /// <inheritdoc/>
+    public override void RefreshLimits(ref BlockLimits limits)
+    {
+        // Without asking the device nothing smaller than a page is safe for O_DIRECT on every file system; 512 bytes are tried first.
+        limits.RequestAlignment = Node.Options.IsDirect ? ProbeAlignment() : 1;
+        limits.MemoryAlignment = Node.Options.IsDirect ? 4096 : 1;
+        limits.MaxIov = 1024;
+    }
+
+    /// <inheritdoc/>
+    public override IoTask<int> ReadAsync(long offset, IoVectors data, BlockRequestFlags flags)
+    {
+        if (_triesInline && data.Size <= MaxInlineBytes)
+        {
+            long count = Libc.PReadV(_fd.Fd, data.Items, offset, Libc.RWF_NOWAIT);
+            if (count == data.Size)
+            {
+                return new(0);
+            }
+
+            if (count is -(long)Errno.EOPNOTSUPP or -(long)Errno.EINVAL or -(long)Errno.ENOSYS)
+            {
+                _triesInline = false;
+            }
+        }
+
+        return SubmitAsync(FileOperation.Read, offset, data.Size, data);
+    }
+
+    /// <inheritdoc/>
+    public override IoTask<int> WriteAsync(long offset, IoVectors data, BlockRequestFlags flags) =>
+        SubmitAsync(FileOperation.Write, offset, data.Size, data);
+
+    /// <inheritdoc/>
+    public override async IoTask<int> WriteZeroesAsync(long offset, long bytes, BlockRequestFlags flags)
+    {
+        if (!_triesZero)
+        {
+            return BlockResult.NotSupported;
+        }
+
+        FileOperation operation = (flags & BlockRequestFlags.MayUnmap) != 0 ? FileOperation.ZeroUnmap : FileOperation.Zero;
+        int result = await SubmitAsync(operation, offset, bytes, null);
+        if (result == BlockResult.NotSupported)
+        {
+            _triesZero = false;
+        }
+
+        return result;
+    }
+
+    /// <inheritdoc/>
+    public override async IoTask<int> DiscardAsync(long offset, long bytes)
+    {
+        if (!_triesDiscard)
+        {
+            return BlockResult.NotSupported;
+        }
+
+        int result = await SubmitAsync(FileOperation.Discard, offset, bytes, null);
+        if (result == BlockResult.NotSupported)
+        {
+            _triesDiscard = false;
+        }
+
+        DiscardStatistics.Count(result, bytes);
+        return result;
+    }
+
+    /// <summary>Discards so far.</summary>
+    public DiscardCounters DiscardStatistics { get; } = new();
+
+    /// <inheritdoc/>
+    public override async IoTask<int> FlushToDiskAsync()
+    {
+        // After a failed flush the kernel may have dropped what could not be written: no later flush can promise it.
+        if (_flushError != 0)
+        {
+            return _flushError;
+        }
+
+        int result = await SubmitAsync(FileOperation.Flush, 0, 0, null);
+        if (result < 0 && !Node.Options.IsDirect)
+        {
+            _flushError = result;
+        }
+
+        return result;
+    }
+
+    /// <inheritdoc/>
+    public override async IoTask<BlockStatus> StatusAsync(long offset, long bytes, bool wantZero)
+    {
+        if (!wantZero)
+        {
+            return new BlockStatus(BlockStatusFlags.Data | BlockStatusFlags.OffsetValid, bytes, offset, Node);
+        }
+
+        FileRequest request = Rent(FileOperation.SeekData, offset, bytes, null);
+        await request.RunAsync(_workers);
+        BlockStatusFlags flags = BlockStatusFlags.OffsetValid | (request.IsData ? BlockStatusFlags.Data : BlockStatusFlags.Zero);
+        long part = Math.Min(bytes, request.RangeEnd - offset);
+        int align = Node.Limits.RequestAlignment;
+        part = Math.Min(bytes, (part + align - 1) & ~(long)(align - 1));
+        Return(request);
+        return new BlockStatus(flags, part, offset, Node);
+    }
+
+    /// <inheritdoc/>
+    public override async IoTask TruncateAsync(long length, bool exact, PreallocMode prealloc, bool zeroed)
+    {
+        if (!_isRegular)
+        {
+            long current = await GetLengthAsync();
+            if (length != current && exact)
+            {
+                throw new QapiException("Cannot resize device files");
+            }
+
+            if (length > current)
+            {
+                throw new QapiException("Cannot grow device files");
+            }
+
+            return;
+        }
+
+        await PreallocateAsync(length, prealloc);
+    }
+
+    /// <inheritdoc/>
+    public override void SetPermissions(BlockPermissions needed, BlockPermissions shared)
+    {
+        if (!_isLocking || _fd.IsInvalid)
+        {
+            return;
+        }
+
+        FileLocks.Locks wanted = new(needed, BlockPermissions.All & ~shared);
+        FileLocks.Acquire(_fd.Fd, _filename, _locks, wanted);
+        FileLocks.Drop(_fd.Fd, _locks.Without(wanted));
+        _locks = wanted;
+    }
+
+    private static void Check(Errno errno, string what)
+    {
+        if (errno != Errno.OK)
+        {
+            throw new QapiException($"{what}: {errno.Message()}");
+        }
+    }
+
+    private Errno Open(bool writable)
+    {
+        int flags = (writable ? Libc.O_RDWR : Libc.O_RDONLY) | (Node.Options.IsDirect ? Libc.O_DIRECT : 0);
+        return _fdSets.Open(_filename, flags, out _fd);
+    }
+
+    private void CheckKind(in FileStatus status)
+    {
+        if (_isDevice)
+        {
+            if (!status.IsBlockDevice && !status.IsCharDevice)
+            {
+                throw new QapiException($"'{FormatName}' driver requires '{_filename}' to be either a character or block device");
+            }
+        }
+        else if (!status.IsRegular)
+        {
+            throw new QapiException($"'{FormatName}' driver requires '{_filename}' to be a regular file");
+        }
+    }
+
+    private async IoTask PreallocateAsync(long length, PreallocMode prealloc)
+    {
+        long current = await GetLengthAsync();
+        if (prealloc == PreallocMode.Metadata)
+        {
+            throw new QapiException("Unsupported preallocation mode 'metadata'");
+        }
+
+        if (length < current && prealloc != PreallocMode.Off)
+        {
+            throw new QapiException("Preallocation can't be used for shrinking files");
+        }
+
+        if (prealloc == PreallocMode.Falloc && length > current)
+        {
+            Check(Libc.FAllocate(_fd.Fd, 0, current, length - current), "Could not preallocate data for the new file");
+        }
+
+        Check(Libc.FTruncate(_fd.Fd, length), "Failed to resize file");
+        if (prealloc != PreallocMode.Full)
+        {
+            return;
+        }
+
+        for (long offset = current; offset < length;)
+        {
+            long part = Math.Min(length - offset, ZeroMemory.MaxBytes);
+            IoVectors zeroes = ZeroMemory.Rent(part);
+            int result = await SubmitAsync(FileOperation.Write, offset, part, zeroes);
+            zeroes.Return();
+            if (result < 0)
+            {
+                Libc.FTruncate(_fd.Fd, current);
+                throw new QapiException($"Could not write zeros for preallocation: {BlockResult.Text(result)}");
+            }
+
+            offset += part;
+        }
+    }
+
+    private int ProbeAlignment()
+    {
+        using NativeBuffer buffer = new(4096);
+        foreach (int align in (ReadOnlySpan<int>)[1, 512, 1024, 2048])
+        {
+            if (Libc.PRead(_fd.Fd, buffer.Address, (nuint)align, 0) >= 0)
+            {
+                // Some file systems fall back to buffered reads for odd lengths but not for odd offsets.
+                return Math.Max(align, 512);
+            }
+        }
+
+        return 4096;
+    }
+
+    private async IoTask<int> SubmitAsync(FileOperation operation, long offset, long bytes, IoVectors? data)
+    {
+        FileRequest request = Rent(operation, offset, bytes, data);
+        int result = (int)await request.RunAsync(_workers);
+        Return(request);
+        return result;
+    }
+
+    private FileRequest Rent(FileOperation operation, long offset, long bytes, IoVectors? data)
+    {
+        FileRequest request = _free.TryPop(out FileRequest? free) ? free : new FileRequest();
+        request.Operation = operation;
+        request.Fd = _fd.Fd;
+        request.Offset = offset;
+        request.Bytes = bytes;
+        request.Data = data;
+        request.BounceAlignment = data is not null && Node.Options.IsDirect && !data.IsAligned(Node.Limits.RequestAlignment)
+            ? Node.Limits.RequestAlignment
+            : 0;
+        return request;
+    }
+
+    private void Return(FileRequest request)
+    {
+        request.Data = null;
+        _free.Push(request);
+    }
+}
+
+/// <summary>What query-blockstats says of the discards of a file.</summary>
+public sealed class DiscardCounters
+{
+    /// <summary>Discards that succeeded.</summary>
+    public long Succeeded { get; private set; }
+
+    /// <summary>Discards that failed.</summary>
+    public long Failed { get; private set; }
+
+    /// <summary>Bytes of those that succeeded.</summary>
+    public long Bytes { get; private set; }
+
+    internal void Count(int result, long bytes)
+    {
+        if (result < 0)
+        {
+            Failed++;
+            return;
+        }
+
+        Succeeded++;
+        Bytes += bytes;
+    }
+}

@@ -1,0 +1,97 @@
+using Vmm.Block.Drivers;
+using Vmm.Block.Options;
+using Vmm.EventLoop.Tasks;
+using Vmm.Qapi;
+
+namespace Vmm.Block.Graph;
+
+/// <content>Making nodes.</content>
+public sealed partial class BlockGraph
+{
+    /// <summary>
+    /// Makes a node and those of its children that its options define; nobody uses it yet. Main loop, with <see cref="Changing"/> held.
+    /// </summary>
+    /// <param name="options">The options.</param>
+    /// <param name="inherited">What a parent hands down; null for a node of its own.</param>
+    /// <exception cref="QapiException">It cannot be opened; nothing is left of it.</exception>
+    public async IoTask<BlockNode> OpenAsync(BlockdevOptions options, NodeOptions? inherited = null)
+    {
+        MainLoop.AssertOnHomeLoop();
+        NodeOptions common = NodeOptions.Resolve(options, inherited);
+        string name = TakeName(options.NodeName);
+        BlockDriverInfo info = DriverRegistry.Find(options.Driver);
+        BlockNode node = new(this, name, options.NodeName is not null, info.Create(options), common);
+        _nodes.Add(name, node);
+        _order.Add(node);
+        bool isOpened = false;
+        try
+        {
+            foreach (ChildDefinition child in info.Children(options))
+            {
+                await AttachChildAsync(node, child);
+            }
+
+            await node.Driver.OpenAsync();
+            isOpened = true;
+            await CompleteOpenAsync(node);
+            return node;
+        }
+        catch (QapiException)
+        {
+            if (isOpened)
+            {
+                await node.Driver.CloseAsync();
+            }
+
+            await ForgetAsync(node);
+            throw;
+        }
+    }
+
+    /// <summary>Opens or finds the node that a reference names.</summary>
+    public async IoTask<BlockNode> ResolveAsync(BlockdevRef reference, NodeOptions? inherited)
+    {
+        if (reference.Definition is { } definition)
+        {
+            return await OpenAsync(definition, inherited);
+        }
+
+        return Find(reference.Reference!)
+            ?? throw new QapiException($"Cannot find device='' nor node-name='{reference.Reference}'");
+    }
+
+    /// <summary>Attaches a child while its parent is being opened or changed.</summary>
+    internal async IoTask AttachChildAsync(BlockNode node, ChildDefinition child)
+    {
+        BlockNode target = await ResolveAsync(child.Reference, node.Options.ForChild(child.Role, node.Driver.IsFormat));
+        if (target.Reaches(node))
+        {
+            throw new QapiException($"Making '{target.Name}' a {child.Name} child of '{node.Name}' would create a cycle");
+        }
+
+        try
+        {
+            Attach(node, target, child.Name, child.Role, BlockPermissions.None, BlockPermissions.All);
+        }
+        catch (QapiException)
+        {
+            await CloseIfUnusedAsync(target);
+            throw;
+        }
+    }
+
+    private static async IoTask CompleteOpenAsync(BlockNode node)
+    {
+        node.RefreshLimits();
+        long length = await node.Driver.GetLengthAsync();
+        if (length < 0)
+        {
+            throw new QapiException("Could not refresh total sector count: " + BlockResult.Text((int)length));
+        }
+
+        node.SetLength(length);
+
+        // The driver may know only now what it needs of its children.
+        PermissionUpdate.Run(node);
+    }
+}

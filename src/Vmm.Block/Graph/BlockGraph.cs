@@ -1,0 +1,328 @@
+using Vmm.Block.Drivers;
+using Vmm.Block.Options;
+using Vmm.EventLoop.Tasks;
+using Vmm.Qapi;
+
+namespace Vmm.Block.Graph;
+
+/// <summary>
+/// All nodes of the process and the operations that change their graph. Home: main loop; operations that wait take
+/// <see cref="Changing"/> first, so that each of them sees the graph that the one before has left.
+/// </summary>
+public sealed partial class BlockGraph
+{
+    private const int MaxNameLength = 31;
+
+    private readonly Dictionary<string, BlockNode> _nodes = new(StringComparer.Ordinal);
+    private readonly List<BlockNode> _order = [];
+    private readonly HashSet<BlockNode> _monitorOwned = [];
+    private readonly LoopWaitQueue _progress = new();
+    private readonly Action _wakeProgress;
+    private int _progressWanted;
+    private int _generated;
+
+    /// <summary>An empty graph.</summary>
+    public BlockGraph(EventLoop.EventLoop mainLoop, BlockDriverRegistry drivers)
+    {
+        MainLoop = mainLoop;
+        DriverRegistry = drivers;
+        _wakeProgress = _progress.WakeAll;
+    }
+
+    /// <summary>The main loop.</summary>
+    public EventLoop.EventLoop MainLoop { get; }
+
+    /// <summary>The drivers that there are.</summary>
+    public BlockDriverRegistry DriverRegistry { get; }
+
+    /// <summary>Held while an operator's request changes the graph.</summary>
+    public LoopMutex Changing { get; } = new();
+
+    /// <summary>The nodes, oldest first.</summary>
+    public IReadOnlyList<BlockNode> Nodes => _order;
+
+    /// <summary>Names that are taken by somebody else, for example back ends.</summary>
+    public Func<string, bool> IsNameTaken { get; set; } = static _ => false;
+
+    /// <summary>The node of that name; null when there is none.</summary>
+    public BlockNode? Find(string name) => _nodes.GetValueOrDefault(name);
+
+    /// <summary>True for a node that an operator has added and not deleted.</summary>
+    public bool IsMonitorOwned(BlockNode node) => _monitorOwned.Contains(node);
+
+    /// <summary>The operator's hold on a node that he has added.</summary>
+    public void AddMonitorOwned(BlockNode node) => _monitorOwned.Add(node);
+
+    /// <summary>Lets go of a node that an operator deletes; it is closed when nobody else uses it.</summary>
+    public async IoTask DeleteAsync(BlockNode node)
+    {
+        if (node.Parents.Count > 0)
+        {
+            throw new QapiException($"Block device {node.Name} is in use");
+        }
+
+        _monitorOwned.Remove(node);
+        await CloseIfUnusedAsync(node);
+    }
+
+    /// <summary>Makes a node a child of a user.</summary>
+    /// <exception cref="QapiException">Permissions conflict; nothing has changed.</exception>
+    public BlockEdge Attach(
+        IBlockParent parent, BlockNode node, string name, ChildRole role, BlockPermissions needed, BlockPermissions shared)
+    {
+        MainLoop.AssertOnHomeLoop();
+        BlockEdge edge = new(name, parent, node, role) { Permissions = needed, Shared = shared };
+        node.AddParent(edge);
+        edge.ParentNode?.AddChild(edge);
+        if (node.IsQuiesced)
+        {
+            parent.DrainBegin();
+        }
+
+        try
+        {
+            if (edge.ParentNode is { } parentNode)
+            {
+                PermissionUpdate.Run(parentNode);
+            }
+            else
+            {
+                PermissionUpdate.Run(node);
+            }
+        }
+        catch (QapiException)
+        {
+            if (node.IsQuiesced)
+            {
+                parent.DrainEnd();
+            }
+
+            node.RemoveParent(edge);
+            edge.ParentNode?.RemoveChild(edge);
+            throw;
+        }
+
+        return edge;
+    }
+
+    /// <summary>Ends a use. The node stays open; see <see cref="CloseIfUnusedAsync"/>.</summary>
+    public void Detach(BlockEdge edge)
+    {
+        MainLoop.AssertOnHomeLoop();
+        edge.Node.RemoveParent(edge);
+        edge.ParentNode?.RemoveChild(edge);
+        if (edge.Node.IsQuiesced)
+        {
+            edge.Parent.DrainEnd();
+        }
+
+        // Who needs less never fails.
+        PermissionUpdate.Run(edge.Node);
+    }
+
+    /// <summary>Changes what a user that is no node needs and shares.</summary>
+    /// <exception cref="QapiException">Permissions conflict; nothing has changed.</exception>
+    public void SetPermissions(BlockEdge edge, BlockPermissions needed, BlockPermissions shared)
+    {
+        (BlockPermissions oldNeeded, BlockPermissions oldShared) = (edge.Permissions, edge.Shared);
+        (edge.Permissions, edge.Shared) = (needed, shared);
+        try
+        {
+            PermissionUpdate.Run(edge.Node);
+        }
+        catch (QapiException)
+        {
+            (edge.Permissions, edge.Shared) = (oldNeeded, oldShared);
+            throw;
+        }
+    }
+
+    /// <summary>Points a use to another node. Both are drained.</summary>
+    /// <exception cref="QapiException">Permissions conflict; nothing has changed.</exception>
+    public void Replace(BlockEdge edge, BlockNode to)
+    {
+        BlockNode from = edge.Node;
+        Move(edge, to);
+        try
+        {
+            PermissionUpdate.Run(from, edge.ParentNode ?? to, to);
+        }
+        catch (QapiException)
+        {
+            Move(edge, from);
+            PermissionUpdate.Run(from, edge.ParentNode ?? to, to);
+            throw;
+        }
+    }
+
+    /// <summary>Points all uses of a node to another one, but for those that the other makes itself. Both are drained.</summary>
+    /// <exception cref="QapiException">A use cannot follow, or permissions conflict; nothing has changed.</exception>
+    public void ReplaceNode(BlockNode from, BlockNode to)
+    {
+        List<BlockEdge> moved = [];
+        foreach (BlockEdge edge in from.Parents)
+        {
+            if (edge.ParentNode is { } parent && to.Reaches(parent))
+            {
+                continue;
+            }
+
+            if (edge.IsFrozen)
+            {
+                throw new QapiException($"Cannot change '{edge.Name}' link from '{edge.Parent.Description}' to '{from.Name}'");
+            }
+
+            moved.Add(edge);
+        }
+
+        List<BlockNode> concerned = [from, to];
+        foreach (BlockEdge edge in moved)
+        {
+            if (edge.ParentNode is { } parent)
+            {
+                concerned.Add(parent);
+            }
+
+            Move(edge, to);
+        }
+
+        try
+        {
+            PermissionUpdate.Run([.. concerned]);
+        }
+        catch (QapiException)
+        {
+            foreach (BlockEdge edge in moved)
+            {
+                Move(edge, from);
+            }
+
+            PermissionUpdate.Run([.. concerned]);
+            throw;
+        }
+    }
+
+    /// <summary>Closes a node that nobody uses and no operator holds, and so on with its children.</summary>
+    public async IoTask CloseIfUnusedAsync(BlockNode node)
+    {
+        if (node.Parents.Count > 0 || _monitorOwned.Contains(node) || !_nodes.ContainsKey(node.Name))
+        {
+            return;
+        }
+
+        await node.DrainAsync();
+        await node.Loop.SwitchTo();
+        await node.FlushAsync();
+        await node.Driver.CloseAsync();
+        await MainLoop.SwitchTo();
+        node.DrainEnd();
+        await ForgetAsync(node);
+    }
+
+    /// <summary>Waits until some node has become idle since.</summary>
+    internal IoTask<bool> WaitProgressAsync()
+    {
+        MainLoop.AssertOnHomeLoop();
+        Volatile.Write(ref _progressWanted, 1);
+        return _progress.WaitAsync();
+    }
+
+    /// <summary>Somewhere a last request has ended. Any thread.</summary>
+    internal void NotifyProgress()
+    {
+        if (Volatile.Read(ref _progressWanted) != 0 && Interlocked.Exchange(ref _progressWanted, 0) != 0)
+        {
+            MainLoop.Post(_wakeProgress);
+        }
+    }
+
+    private async IoTask ForgetAsync(BlockNode node)
+    {
+        _nodes.Remove(node.Name);
+        _order.Remove(node);
+        while (node.Children.Count > 0)
+        {
+            BlockEdge edge = node.Children[^1];
+            Detach(edge);
+            await CloseIfUnusedAsync(edge.Node);
+        }
+    }
+
+    private static void Move(BlockEdge edge, BlockNode to)
+    {
+        BlockNode from = edge.Node;
+        from.RemoveParent(edge);
+        edge.Node = to;
+        to.AddParent(edge);
+        for (int i = (from.IsQuiesced ? 1 : 0) - (to.IsQuiesced ? 1 : 0); i != 0; i -= Math.Sign(i))
+        {
+            if (i > 0)
+            {
+                edge.Parent.DrainEnd();
+            }
+            else
+            {
+                edge.Parent.DrainBegin();
+            }
+        }
+
+        if (from.Length != to.Length)
+        {
+            edge.Parent.OnResized(edge);
+        }
+    }
+
+    private static bool IsWellFormed(string name)
+    {
+        if (name.Length == 0 || !char.IsAsciiLetter(name[0]))
+        {
+            return false;
+        }
+
+        foreach (char c in name)
+        {
+            if (!char.IsAsciiLetterOrDigit(c) && c is not ('-' or '.' or '_'))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    private string TakeName(string? name)
+    {
+        if (name is null)
+        {
+            string generated;
+            do
+            {
+                generated = $"#block{_generated++:D3}";
+            }
+            while (_nodes.ContainsKey(generated));
+            return generated;
+        }
+
+        if (!IsWellFormed(name))
+        {
+            throw new QapiException($"Invalid node-name: '{name}'");
+        }
+
+        if (IsNameTaken(name))
+        {
+            throw new QapiException($"node-name={name} is conflicting with a device id");
+        }
+
+        if (_nodes.ContainsKey(name))
+        {
+            throw new QapiException($"Duplicate nodes with node-name='{name}'");
+        }
+
+        if (name.Length > MaxNameLength)
+        {
+            throw new QapiException("Node name too long");
+        }
+
+        return name;
+    }
+}

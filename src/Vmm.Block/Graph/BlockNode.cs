@@ -1,0 +1,200 @@
+using Vmm.Block.Drivers;
+using Vmm.Block.Options;
+using Vmm.ObjectModel.Block;
+
+namespace Vmm.Block.Graph;
+
+/// <summary>
+/// A node of the graph: a driver, its children, and the request path that all drivers share. Requests (<c>BlockNode.Io.cs</c>) run on the
+/// home loop; names, children, options and permissions belong to the main loop.
+/// </summary>
+public sealed partial class BlockNode : IBlockParent
+{
+    private readonly List<BlockEdge> _children = [];
+    private readonly List<BlockEdge> _parents = [];
+    private BlockLimits _limits = new() { RequestAlignment = 1, MemoryAlignment = 1 };
+
+    internal BlockNode(BlockGraph graph, string name, bool isNamed, BlockDriver driver, NodeOptions options)
+    {
+        Graph = graph;
+        Name = name;
+        IsNamed = isNamed;
+        Driver = driver;
+        Options = options;
+        Loop = graph.MainLoop;
+        driver.Attach(this);
+    }
+
+    /// <summary>The graph.</summary>
+    public BlockGraph Graph { get; }
+
+    /// <summary>The node name, unique: given by the operator or "#block" and a number.</summary>
+    public string Name { get; }
+
+    /// <summary>False when the name was generated.</summary>
+    public bool IsNamed { get; }
+
+    /// <summary>What the node does.</summary>
+    public BlockDriver Driver { get; }
+
+    /// <summary>The options that all drivers have.</summary>
+    public NodeOptions Options { get; internal set; }
+
+    /// <summary>True when nothing may write through the node.</summary>
+    public bool IsReadOnly => Options.IsReadOnly;
+
+    /// <summary>Made by a job or by the program, not by an operator; hidden from path lookups, as QEMU's implicit filters.</summary>
+    public bool IsImplicit { get; set; }
+
+    /// <summary>The loop on which requests run.</summary>
+    public EventLoop.EventLoop Loop { get; internal set; }
+
+    /// <summary>Bytes, as a multiple of the alignment for formats. Home loop; a stale value elsewhere.</summary>
+    public long Length { get; internal set; }
+
+    /// <summary>Wishes of the driver.</summary>
+    public ref readonly BlockLimits Limits => ref _limits;
+
+    /// <summary>Uses that this node makes, in order of attachment.</summary>
+    public IReadOnlyList<BlockEdge> Children => _children;
+
+    /// <summary>Uses made of this node.</summary>
+    public IReadOnlyList<BlockEdge> Parents => _parents;
+
+    /// <summary>The child in the role of the image's file; null when there is none.</summary>
+    public BlockEdge? File => FindChild("file");
+
+    /// <summary>The backing file; null when there is none.</summary>
+    public BlockEdge? Backing => FindChild("backing");
+
+    /// <summary>The child by which the node is named.</summary>
+    public BlockEdge? Primary
+    {
+        get
+        {
+            foreach (BlockEdge edge in _children)
+            {
+                if ((edge.Role & ChildRole.Primary) != 0)
+                {
+                    return edge;
+                }
+            }
+
+            return null;
+        }
+    }
+
+    /// <summary>The child whose contents a filter shows; null for other nodes.</summary>
+    public BlockEdge? Filtered
+    {
+        get
+        {
+            foreach (BlockEdge edge in _children)
+            {
+                if ((edge.Role & ChildRole.Filtered) != 0)
+                {
+                    return edge;
+                }
+            }
+
+            return null;
+        }
+    }
+
+    /// <summary>The next node below in the chain of backing files: the backing file of an image, the filtered child of a filter.</summary>
+    public BlockNode? FilteredOrBacking => (Driver.IsFilter ? Filtered : Backing)?.Node;
+
+    /// <summary>The first node from here on that is no filter.</summary>
+    public BlockNode SkipFilters
+    {
+        get
+        {
+            BlockNode node = this;
+            while (node.Driver.IsFilter && node.Filtered is { } child)
+            {
+                node = child.Node;
+            }
+
+            return node;
+        }
+    }
+
+    /// <inheritdoc/>
+    public string Description => $"node '{Name}'";
+
+    /// <summary>The child of that name.</summary>
+    public BlockEdge? FindChild(string name)
+    {
+        foreach (BlockEdge edge in _children)
+        {
+            if (edge.Name == name)
+            {
+                return edge;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>True when the other node is this one or somewhere below it.</summary>
+    public bool Reaches(BlockNode other) => this == other || _children.Exists(edge => edge.Node.Reaches(other));
+
+    /// <inheritdoc/>
+    public void OnResized(BlockEdge edge)
+    {
+        if (Driver.IsFilter && (edge.Role & ChildRole.Filtered) != 0)
+        {
+            SetLength(edge.Node.Length);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
+
+    internal void AddChild(BlockEdge edge) => _children.Add(edge);
+
+    internal void RemoveChild(BlockEdge edge) => _children.Remove(edge);
+
+    internal void AddParent(BlockEdge edge) => _parents.Add(edge);
+
+    internal void RemoveParent(BlockEdge edge) => _parents.Remove(edge);
+
+    /// <summary>Takes the limits anew from the children and the driver. No request under way.</summary>
+    internal void RefreshLimits()
+    {
+        BlockLimits limits = new() { RequestAlignment = 1, MemoryAlignment = 1, MaxIov = 1024 };
+        foreach (BlockEdge edge in _children)
+        {
+            if ((edge.Role & (ChildRole.Data | ChildRole.Filtered | ChildRole.Cow)) == 0)
+            {
+                continue;
+            }
+
+            ref readonly BlockLimits child = ref edge.Node.Limits;
+            limits.MemoryAlignment = Math.Max(limits.MemoryAlignment, child.MemoryAlignment);
+            limits.OptTransfer = Math.Max(limits.OptTransfer, child.OptTransfer);
+            limits.MaxTransfer = MinNonZero(limits.MaxTransfer, child.MaxTransfer);
+            limits.MaxIov = Math.Min(limits.MaxIov, child.MaxIov);
+        }
+
+        Driver.RefreshLimits(ref limits);
+        _limits = limits;
+    }
+
+    /// <summary>The node has another size: parents are told. Home loop.</summary>
+    internal void SetLength(long length)
+    {
+        if (Length == length)
+        {
+            return;
+        }
+
+        Length = length;
+        foreach (BlockEdge edge in _parents)
+        {
+            edge.Parent.OnResized(edge);
+        }
+    }
+
+    private static int MinNonZero(int a, int b) => a == 0 ? b : b == 0 ? a : Math.Min(a, b);
+}

@@ -1,0 +1,192 @@
+using Vmm.Qapi;
+
+namespace Vmm.Block.Options;
+
+/// <summary>The drivers that options can name.</summary>
+[QapiEnum]
+public enum BlockdevDriver
+{
+    /// <summary>A file of the host.</summary>
+    File,
+
+    /// <summary>A block device of the host.</summary>
+    [QapiName("host_device")]
+    HostDevice,
+
+    /// <summary>Reads anything, keeps nothing; completes at a later time.</summary>
+    NullAio,
+
+    /// <summary>Reads anything, keeps nothing.</summary>
+    NullCo,
+
+    /// <summary>An image without metadata.</summary>
+    Raw,
+}
+
+/// <summary>What becomes of discards.</summary>
+[QapiEnum]
+[QapiName("BlockdevDiscardOptions")]
+public enum DiscardMode
+{
+    /// <summary>Nothing.</summary>
+    Ignore,
+
+    /// <summary>They are passed on.</summary>
+    Unmap,
+}
+
+/// <summary>What becomes of writes of zeroes.</summary>
+[QapiEnum]
+[QapiName("BlockdevDetectZeroesOptions")]
+public enum DetectZeroesMode
+{
+    /// <summary>They are written.</summary>
+    Off,
+
+    /// <summary>They become requests to write zeroes.</summary>
+    On,
+
+    /// <summary>They become requests to write zeroes by unmapping, if discards are on.</summary>
+    Unmap,
+}
+
+/// <summary>Cache of a node.</summary>
+[QapiStruct]
+public sealed partial record BlockdevCacheOptions
+{
+    /// <summary>Bypass the host's page cache.</summary>
+    public bool? Direct { get; init; }
+
+    /// <summary>Ignore flushes.</summary>
+    public bool? NoFlush { get; init; }
+}
+
+/// <summary>A node to be made.</summary>
+[QapiUnion(Discriminator = "driver")]
+public sealed partial record BlockdevOptions
+{
+    /// <summary>The driver.</summary>
+    public required BlockdevDriver Driver { get; init; }
+
+    /// <summary>Name of the node; for blockdev-add it is required.</summary>
+    public string? NodeName { get; init; }
+
+    /// <summary>Discards; ignored by default.</summary>
+    public DiscardMode? Discard { get; init; }
+
+    /// <summary>Cache.</summary>
+    public BlockdevCacheOptions? Cache { get; init; }
+
+    /// <summary>No writes.</summary>
+    public bool? ReadOnly { get; init; }
+
+    /// <summary>No writes where they are impossible.</summary>
+    public bool? AutoReadOnly { get; init; }
+
+    /// <summary>Read although others write.</summary>
+    public bool? ForceShare { get; init; }
+
+    /// <summary>Writes of zeroes.</summary>
+    public DetectZeroesMode? DetectZeroes { get; init; }
+
+    /// <summary>A file.</summary>
+    [QapiBranch("file")]
+    public BlockdevOptionsFile? File { get; init; }
+
+    /// <summary>A host device.</summary>
+    [QapiBranch("host_device")]
+    public BlockdevOptionsFile? HostDevice { get; init; }
+
+    /// <summary>Nothing, later.</summary>
+    [QapiBranch("null-aio")]
+    public BlockdevOptionsNull? NullAio { get; init; }
+
+    /// <summary>Nothing.</summary>
+    [QapiBranch("null-co")]
+    public BlockdevOptionsNull? NullCo { get; init; }
+
+    /// <summary>A raw image.</summary>
+    [QapiBranch("raw")]
+    public BlockdevOptionsRaw? Raw { get; init; }
+}
+
+/// <summary>A node that exists or is to be made.</summary>
+[QapiAlternate]
+public sealed partial record BlockdevRef
+{
+    /// <summary>To be made.</summary>
+    public BlockdevOptions? Definition { get; init; }
+
+    /// <summary>Name of a node.</summary>
+    public string? Reference { get; init; }
+}
+
+/// <summary>Locking of image files.</summary>
+[QapiEnum]
+[QapiName("OnOffAuto")]
+public enum LockingMode
+{
+    /// <summary>Where the host has locks of open files.</summary>
+    Auto,
+
+    /// <summary>Always.</summary>
+    On,
+
+    /// <summary>Never.</summary>
+    Off,
+}
+
+/// <summary>How files are read and written beside the loop.</summary>
+[QapiEnum]
+[QapiName("BlockdevAioOptions")]
+public enum AioMode
+{
+    /// <summary>Worker threads.</summary>
+    Threads,
+
+    /// <summary>io_uring.</summary>
+    [QapiName("io_uring")]
+    IoUring,
+}
+
+/// <summary>A file or device of the host.</summary>
+[QapiStruct]
+public sealed partial record BlockdevOptionsFile
+{
+    /// <summary>Path.</summary>
+    public required string Filename { get; init; }
+
+    /// <summary>Locks.</summary>
+    public LockingMode? Locking { get; init; }
+
+    /// <summary>Engine.</summary>
+    public AioMode? Aio { get; init; }
+}
+
+/// <summary>A node without contents.</summary>
+[QapiStruct]
+public sealed partial record BlockdevOptionsNull
+{
+    /// <summary>Bytes; 1 GiB by default.</summary>
+    public long? Size { get; init; }
+
+    /// <summary>Time that requests take, in nanoseconds.</summary>
+    public ulong? LatencyNs { get; init; }
+
+    /// <summary>Reads give zeroes.</summary>
+    public bool? ReadZeroes { get; init; }
+}
+
+/// <summary>A raw image.</summary>
+[QapiStruct]
+public sealed partial record BlockdevOptionsRaw
+{
+    /// <summary>Where the image is.</summary>
+    public required BlockdevRef File { get; init; }
+
+    /// <summary>Where it begins, in bytes.</summary>
+    public long? Offset { get; init; }
+
+    /// <summary>Bytes of it.</summary>
+    public long? Size { get; init; }
+}

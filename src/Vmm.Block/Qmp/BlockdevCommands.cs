@@ -1,0 +1,52 @@
+using Vmm.Block.Graph;
+using Vmm.Block.Options;
+using Vmm.Qapi;
+
+namespace Vmm.Block.Qmp;
+
+/// <summary>Commands that make and delete nodes. Home: main loop.</summary>
+public sealed class BlockdevCommands(BlockGraph graph)
+{
+    /// <summary>Makes a node. The options come as they are or, from old clients, in "options".</summary>
+    [QmpCommand("blockdev-add", ArgsType = "options:q,properties:O", ArgsSchema = typeof(BlockdevOptions), Since = "2.9")]
+    public async Task BlockdevAdd([QapiRelaxed] QValue? options, QDict properties)
+    {
+        QDict all = options as QDict ?? properties;
+        BlockdevOptions read = BlockdevOptions.QapiRead(all, new QapiReader(), null);
+        if (read.NodeName is null)
+        {
+            throw new QapiException("'node-name' must be specified for the root node");
+        }
+
+        await graph.Changing.EnterAsync();
+        try
+        {
+            graph.AddMonitorOwned(await graph.OpenAsync(read));
+        }
+        finally
+        {
+            graph.Changing.Exit();
+        }
+    }
+
+    /// <summary>Deletes a node that nobody uses.</summary>
+    [QmpCommand("blockdev-del", ArgsType = "node-name:s", Since = "2.9")]
+    public async Task BlockdevDel(string nodeName)
+    {
+        await graph.Changing.EnterAsync();
+        try
+        {
+            BlockNode node = graph.Find(nodeName) ?? throw new QapiException($"Failed to find node with node-name='{nodeName}'");
+            if (!graph.IsMonitorOwned(node))
+            {
+                throw new QapiException($"Node {node.Name} is not owned by the monitor");
+            }
+
+            await graph.DeleteAsync(node);
+        }
+        finally
+        {
+            graph.Changing.Exit();
+        }
+    }
+}
