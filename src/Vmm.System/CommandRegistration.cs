@@ -1,3 +1,6 @@
+using Vmm.Block;
+using Vmm.Block.Graph;
+using Vmm.Block.Qmp;
 using Vmm.Chardevs;
 using Vmm.Devices;
 using Vmm.Devices.Qmp;
@@ -23,6 +26,7 @@ namespace Vmm.System;
 internal sealed record CommandTargets(
     ChardevRegistry Chardevs,
     FdSets FdSets,
+    BlockGraph Blocks,
     QomTree Tree,
     DeviceFactory Devices,
     ObjectFactory Objects,
@@ -58,6 +62,7 @@ internal static class CommandRegistration
         MonitorCatalog.Register(table, new MonitorCommands(monitors), human);
         ChardevsCatalog.Register(table, chardevs, fds);
         ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run, trace);
+        BlockCatalog.Register(table, new BlockdevCommands(t.Blocks));
         DevicesCatalog.Register(table, chipset);
         KvmCatalog.Register(table, cpus, stats);
         MachinesCatalog.Register(table);

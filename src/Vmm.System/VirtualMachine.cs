@@ -1,6 +1,10 @@
+using Vmm.Block.Backend;
+using Vmm.Block.Drivers;
+using Vmm.Block.Graph;
 using Vmm.Chardevs;
 using Vmm.Devices.Rtc;
 using Vmm.EventLoop;
+using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Kvm.CpuModels;
@@ -50,6 +54,8 @@ internal sealed class VirtualMachine
     private readonly RamList _ram = new();
     private readonly MachineSummary _summary = new();
     private readonly CpuHost _cpuHost;
+    private readonly BlockGraph _blocks;
+    private readonly BlockBackends _drives;
     private readonly MachineIoLock _ioLock;
     private Action<HmpTable>? _fillHuman;
     private IAccelerator? _accelerator;
@@ -77,6 +83,8 @@ internal sealed class VirtualMachine
             Quit = () => _run?.RequestShutdown(ShutdownCause.HostUi),
             IsDaemon = _configuration.Daemonize,
         };
+        _blocks = new BlockGraph(_loop, new BlockDriverRegistry(_fdSets, new LoopWorkers()));
+        _drives = new BlockBackends(_blocks);
         _chardevs = new ChardevRegistry(host, _tree.Chardevs);
     }
 
@@ -527,6 +535,6 @@ internal sealed class VirtualMachine
     {
         _summary.Name = _configuration.Name.Guest;
         _summary.Uuid = (_configuration.Uuid ?? Guid.Empty).ToString();
-        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _tree, _devices, _objects, run, _summary, _ram, _traces, _cpuHost, () => _machine));
+        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _tree, _devices, _objects, run, _summary, _ram, _traces, _cpuHost, () => _machine));
     }
 }
