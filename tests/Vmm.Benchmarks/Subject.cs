@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text;
 using Vmm.Interop;
 
@@ -15,8 +16,9 @@ internal sealed class Launched : IDisposable
 {
     private readonly SafeFd _monitor;
     private readonly SafeFd _output;
-    private readonly byte[] _buffer = new byte[1 << 20];
+    private byte[] _buffer = new byte[1 << 20];
     private int _have;
+    private int _consumed;
 
     private Launched(int pid, long startedAt, SafeFd monitor, SafeFd output)
     {
@@ -30,6 +32,12 @@ internal sealed class Launched : IDisposable
 
     /// <summary>Stopwatch timestamp just before the spawn.</summary>
     public long StartedAt { get; }
+
+    /// <summary>Since just before the spawn.</summary>
+    public TimeSpan Elapsed => Stopwatch.GetElapsedTime(StartedAt);
+
+    /// <summary>CPU time that all threads of the process have used, user and system, in ns.</summary>
+    public long CpuNs => Libc.ClockNs((~Pid << 3) | 2);
 
     public static Launched Start(Subject subject, params string[] arguments)
     {
@@ -49,8 +57,6 @@ internal sealed class Launched : IDisposable
         return new Launched(pid, start, ours, outRead);
     }
 
-    public TimeSpan Elapsed => Stopwatch.GetElapsedTime(StartedAt);
-
     public void ReadGreeting() => ReadLine();
 
     public void Negotiate()
@@ -63,6 +69,14 @@ internal sealed class Launched : IDisposable
     public int RoundTrip(ReadOnlySpan<byte> command)
     {
         Send(command);
+        return ReadReply();
+    }
+
+    public void Send(ReadOnlySpan<byte> bytes) => Check(Libc.WriteAll(_monitor.Fd, bytes));
+
+    /// <summary>Reads lines until one is a reply; returns its length.</summary>
+    public int ReadReply()
+    {
         while (true)
         {
             ReadOnlySpan<byte> line = ReadLine();
@@ -72,10 +86,6 @@ internal sealed class Launched : IDisposable
             }
         }
     }
-
-    public void Send(ReadOnlySpan<byte> bytes) => Check(Libc.WriteAll(_monitor.Fd, bytes));
-
-    public int MonitorFd => _monitor.Fd;
 
     /// <summary>Next line of the monitor, without its line end; valid until the next call.</summary>
     public ReadOnlySpan<byte> ReadLine()
@@ -100,7 +110,7 @@ internal sealed class Launched : IDisposable
             scanned = _have;
             if (_have == _buffer.Length)
             {
-                throw new InvalidOperationException("line too long");
+                Array.Resize(ref _buffer, 2 * _have);
             }
 
             int n = Libc.Read(_monitor.Fd, _buffer.AsSpan(_have));
@@ -112,8 +122,6 @@ internal sealed class Launched : IDisposable
             _have += n;
         }
     }
-
-    private int _consumed;
 
     /// <summary>Waits for the first byte on standard output.</summary>
     public byte ReadOutputByte()
@@ -138,7 +146,7 @@ internal sealed class Launched : IDisposable
         {
             if (line.StartsWith(field + ":", StringComparison.Ordinal))
             {
-                return long.Parse(line.AsSpan(field.Length + 1).Trim().ToString().Split(' ')[0]);
+                return long.Parse(line.AsSpan(field.Length + 1).Trim().ToString().Split(' ')[0], CultureInfo.InvariantCulture);
             }
         }
 

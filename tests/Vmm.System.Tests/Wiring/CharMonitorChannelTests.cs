@@ -62,6 +62,20 @@ public sealed class CharMonitorChannelTests
     }
 
     [Test]
+    public void ConnectionThatStandsBeforeTheMonitor_IsServed()
+    {
+        (Peer peer, SafeFd other) = Peer.Pair();
+        using Peer client = peer;
+        string address = $"{{'type':'fd','data':{{'str':'{other.Detach()}'}}}}";
+        Chardev chardev = _world.Add("given", $"{{'type':'socket','data':{{'addr':{address},'server':false}}}}");
+        using CharMonitorChannel channel = new(chardev, _world.Fds, isTerminal: false);
+        MonitorSession session = _core.AddQmp(channel, "given");
+        Assert.That(peer.Read(), Does.StartWith("{\"QMP\""));
+        Assert.That(Ask(peer, "{'execute':'qmp_capabilities'}"), Does.StartWith("{\"return\": {}}"));
+        _core.Remove(session);
+    }
+
+    [Test]
     public void Descriptors_BelongToTheirCommands()
     {
         using Peer peer = Connect();

@@ -31,21 +31,43 @@ public static class TestGuests
 
     /// <summary>Writes one byte to <paramref name="port"/> <paramref name="count"/> times from ring 3, then exits.</summary>
     /// <remarks>Writes 'B' to 0xe9 before and 'E' after, so that a benchmark can time what is between.</remarks>
-    public static byte[] PortLoop(uint count, ushort port = 0x80)
+    public static byte[] PortLoop(uint count, ushort port = 0x80) => ExitLoop(count, c => c.@out(dx, al), c => c.mov(edx, port));
+
+    /// <summary>
+    /// Runs <paramref name="body"/>, which must keep ECX, <paramref name="count"/> times from ring 3, then exits. Marks as for
+    /// <see cref="PortLoop"/>.
+    /// </summary>
+    public static byte[] ExitLoop(uint count, Action<Assembler> body, Action<Assembler>? before = null)
     {
         return Ring3(c =>
         {
             GuestImage.Out(c, DebugConsole, (byte)'B');
             c.mov(ecx, count);
-            c.mov(edx, port);
             c.xor(eax, eax);
+            before?.Invoke(c);
             var loop = c.CreateLabel();
             c.Label(ref loop);
-            c.@out(dx, al);
+            body(c);
             c.dec(ecx);
             c.jne(loop);
             GuestImage.Out(c, DebugConsole, (byte)'E');
             GuestImage.ExitAndPark(c, Success, ring3: true);
+        });
+    }
+
+    /// <summary>Stores the time stamp counter at <see cref="GuestImage.Data"/> in ring 3 for ever. Makes no exits after one 'B' to 0xe9.</summary>
+    public static byte[] StampTime()
+    {
+        return Ring3(c =>
+        {
+            GuestImage.Out(c, DebugConsole, (byte)'B');
+            var loop = c.CreateLabel();
+            c.Label(ref loop);
+            c.rdtsc();
+            c.shl(rdx, 32);
+            c.or(rax, rdx);
+            c.mov(__qword_ptr[GuestImage.Data], rax);
+            c.jmp(loop);
         });
     }
 

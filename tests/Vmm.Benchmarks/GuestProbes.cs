@@ -1,0 +1,116 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using Vmm.Interop;
+using Vmm.TestKit.Guests;
+
+namespace Vmm.Benchmarks;
+
+/// <summary>Measurements of a running guest.</summary>
+internal static class GuestProbes
+{
+    /// <summary>
+    /// "wall" and "cpu" microseconds per exit of a guest that makes <paramref name="count"/> of them between two marks on its debug console.
+    /// </summary>
+    public static IProbe Exits(Subject subject, string machine, string kernel, int count, params string[] devices) => new FreshProbe(series =>
+    {
+        using Launched l = Launched.Start(subject, [.. MonitorProbes.Guest(machine, kernel), "-debugcon", "stdio", .. devices]);
+        l.ReadOutputUntil((byte)'B');
+        long cpu = l.CpuNs;
+        long t = Stopwatch.GetTimestamp();
+        l.ReadOutputUntil((byte)'E');
+        series.Add("wall", Stopwatch.GetElapsedTime(t).TotalMicroseconds / count);
+        series.Add("cpu", (l.CpuNs - cpu) / 1e3 / count);
+    });
+
+    /// <summary>
+    /// "stop": microseconds from sending stop to its reply while a vCPU computes; "last": to the last instruction of the guest, which
+    /// stores its time stamp counter in shared memory all the time; "cycle": of stop and cont together; "cpu" of a cycle.
+    /// </summary>
+    public sealed class Pause : IProbe
+    {
+        private const int Cycles = 20;
+        private const ulong RamBytes = 64 << 20;
+        private readonly string _file;
+        private readonly Launched _launched;
+        private readonly MappedMemory _ram;
+        private readonly double _ticksPerUs;
+
+        public Pause(Subject subject, string kernel)
+        {
+            _file = $"/dev/shm/vmm-bench-{Environment.ProcessId}-{subject.Name}";
+            _launched = Launched.Start(
+                subject,
+                [
+                    "-machine", "microvm,memory-backend=ram", "-accel", "kvm", "-cpu", "qemu64", "-m", "64", "-nodefaults", "-display", "none",
+                    "-no-user-config", "-object", $"memory-backend-file,id=ram,mem-path={_file},size=64M,share=on", "-kernel", kernel, "-debugcon", "stdio",
+                ]);
+            _launched.Negotiate();
+            _launched.ReadOutputByte();
+            using FileStream file = new(_file, FileMode.Open, FileAccess.ReadWrite);
+            Errno errno = MappedMemory.Map(
+                RamBytes, Libc.PROT_READ | Libc.PROT_WRITE, Libc.MAP_SHARED, (int)file.SafeFileHandle.DangerousGetHandle(), 0, out MappedMemory? ram);
+            _ram = ram ?? throw new IOException(errno.ToString());
+            (double us0, double tsc0) = Calibrate(1.0);
+            Thread.Sleep(100);
+            (double us1, double tsc1) = Calibrate(1.0);
+            _ticksPerUs = (tsc1 - tsc0) / (us1 - us0);
+            Sample(new Series());
+        }
+
+        private ulong Counter => Volatile.Read(ref MemoryMarshal.AsRef<ulong>(_ram.AsSpan(GuestImage.Data, 8)));
+
+        public void Sample(Series series)
+        {
+            for (int i = 0; i < Cycles; i++)
+            {
+                (double us, double tsc) = Calibrate(_ticksPerUs);
+                long cpu = _launched.CpuNs;
+                double start = NowUs();
+                _launched.RoundTrip("{\"execute\":\"stop\"}"u8);
+                double stopped = NowUs();
+                ulong last = Counter;
+                double resume = NowUs();
+                _launched.RoundTrip("{\"execute\":\"cont\"}"u8);
+                double end = NowUs();
+                long used = _launched.CpuNs - cpu;
+                series.Add("stop", stopped - start);
+                series.Add("last", us + ((last - tsc) / _ticksPerUs) - start);
+                series.Add("cycle", stopped - start + end - resume);
+                series.Add("cpu", used / 1e3);
+                while (Counter == last)
+                {
+                    Thread.Sleep(0);
+                }
+            }
+        }
+
+        public void Dispose()
+        {
+            _launched.Dispose();
+            _ram.Dispose();
+            File.Delete(_file);
+        }
+
+        private static double NowUs() => Stopwatch.GetTimestamp() * (1e6 / Stopwatch.Frequency);
+
+        /// <summary>A moment in both clocks: of many readings the one in which the guest's is least behind.</summary>
+        private (double Us, double Tsc) Calibrate(double ticksPerUs)
+        {
+            (double Us, double Tsc) best = default;
+            double least = double.MaxValue;
+            for (int i = 0; i < 200; i++)
+            {
+                double us = NowUs();
+                double tsc = Counter;
+                double behind = (us * ticksPerUs) - tsc;
+                if (behind < least)
+                {
+                    least = behind;
+                    best = (us, tsc);
+                }
+            }
+
+            return best;
+        }
+    }
+}
