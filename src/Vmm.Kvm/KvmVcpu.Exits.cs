@@ -309,11 +309,11 @@ public sealed partial class KvmVcpu
         bool pending = source?.IsPending == true;
         if (Volatile.Read(ref _halted))
         {
-            lock (_gate)
+            using (_gate.Hold())
             {
                 while (!pending && Volatile.Read(ref _attention) == 0)
                 {
-                    Monitor.Wait(_gate);
+                    _gate.Wait();
                     pending = source?.IsPending == true;
                 }
             }
@@ -355,11 +355,11 @@ public sealed partial class KvmVcpu
         else if (Volatile.Read(ref _halted))
         {
             // Halted with interrupts off: only an NMI or a reset ends that.
-            lock (_gate)
+            using (_gate.Hold())
             {
                 if (Volatile.Read(ref _attention) == 0)
                 {
-                    Monitor.Wait(_gate);
+                    _gate.Wait();
                 }
             }
 

@@ -16,7 +16,7 @@ public sealed partial class KvmVcpu : IVcpu
     private readonly KvmVcpuFd _fd;
     private readonly KvmRun _run;
     private readonly VcpuSetup _setup;
-    private readonly object _gate = new();
+    private readonly VcpuGate _gate = new();
     private readonly Queue<WorkItem> _work = new();
     private readonly Thread _thread;
 
@@ -94,7 +94,7 @@ public sealed partial class KvmVcpu : IVcpu
         }
 
         var item = new WorkItem(work);
-        lock (_gate)
+        using (_gate.Hold())
         {
             if (_finished)
             {
@@ -118,18 +118,18 @@ public sealed partial class KvmVcpu : IVcpu
     internal void Start()
     {
         _thread.Start();
-        lock (_gate)
+        using (_gate.Hold())
         {
             while (_threadId == 0)
             {
-                Monitor.Wait(_gate);
+                _gate.Wait();
             }
         }
     }
 
     internal void RequestStop()
     {
-        lock (_gate)
+        using (_gate.Hold())
         {
             if (!_stopRequested)
             {
@@ -141,27 +141,27 @@ public sealed partial class KvmVcpu : IVcpu
 
     internal void WaitStopped()
     {
-        lock (_gate)
+        using (_gate.Hold())
         {
             while (!_stopped && !_finished)
             {
-                Monitor.Wait(_gate);
+                _gate.Wait();
             }
         }
     }
 
     internal void Resume()
     {
-        lock (_gate)
+        using (_gate.Hold())
         {
             _stopRequested = false;
-            Monitor.PulseAll(_gate);
+            _gate.NotifyAll();
         }
     }
 
     internal void RequestExit()
     {
-        lock (_gate)
+        using (_gate.Hold())
         {
             _exitRequested = true;
             Alert();
@@ -171,11 +171,11 @@ public sealed partial class KvmVcpu : IVcpu
     /// <summary>Waits for the thread to end. The descriptor stays open.</summary>
     internal void Join()
     {
-        lock (_gate)
+        using (_gate.Hold())
         {
             while (!_finished)
             {
-                Monitor.Wait(_gate);
+                _gate.Wait();
             }
         }
 
@@ -192,7 +192,7 @@ public sealed partial class KvmVcpu : IVcpu
             return;
         }
 
-        lock (_gate)
+        using (_gate.Hold())
         {
             Alert();
         }
@@ -202,7 +202,7 @@ public sealed partial class KvmVcpu : IVcpu
     private void Alert()
     {
         Volatile.Write(ref _attention, 1);
-        Monitor.PulseAll(_gate);
+        _gate.NotifyAll();
         if (!_stopped && _threadId != 0 && Thread.CurrentThread != _thread)
         {
             _ = _run.RequestImmediateExit(_threadId);
@@ -211,11 +211,11 @@ public sealed partial class KvmVcpu : IVcpu
 
     private void WaitFor(WorkItem item)
     {
-        lock (_gate)
+        using (_gate.Hold())
         {
             while (!item.Done)
             {
-                Monitor.Wait(_gate);
+                _gate.Wait();
             }
         }
     }
@@ -224,10 +224,10 @@ public sealed partial class KvmVcpu : IVcpu
     {
         Threads.SetName(_thread.Name!);
         _ = Signals.Unblock([Signals.Kick]);
-        lock (_gate)
+        using (_gate.Hold())
         {
             Volatile.Write(ref _threadId, Threads.Gettid());
-            Monitor.PulseAll(_gate);
+            _gate.NotifyAll();
         }
 
         try
@@ -247,7 +247,7 @@ public sealed partial class KvmVcpu : IVcpu
     private bool HandleRequests()
     {
         CompleteIo();
-        lock (_gate)
+        using (_gate.Hold())
         {
             while (true)
             {
@@ -259,7 +259,7 @@ public sealed partial class KvmVcpu : IVcpu
                 {
                     _finished = true;
                     _stopped = true;
-                    Monitor.PulseAll(_gate);
+                    _gate.NotifyAll();
                     return false;
                 }
                 else if (_stopRequested)
@@ -267,10 +267,10 @@ public sealed partial class KvmVcpu : IVcpu
                     if (!_stopped)
                     {
                         _stopped = true;
-                        Monitor.PulseAll(_gate);
+                        _gate.NotifyAll();
                     }
 
-                    Monitor.Wait(_gate);
+                    _gate.Wait();
                 }
                 else
                 {
@@ -295,7 +295,7 @@ public sealed partial class KvmVcpu : IVcpu
 
     private void Run(WorkItem item)
     {
-        Monitor.Exit(_gate);
+        _gate.Exit();
         try
         {
             item.Work();
@@ -306,9 +306,9 @@ public sealed partial class KvmVcpu : IVcpu
         }
         finally
         {
-            Monitor.Enter(_gate);
+            _gate.Enter();
             item.Done = true;
-            Monitor.PulseAll(_gate);
+            _gate.NotifyAll();
         }
     }
 
@@ -334,7 +334,7 @@ public sealed partial class KvmVcpu : IVcpu
     /// <summary>Stops this vCPU from its own thread, until run control resumes the machine.</summary>
     internal void StopHere()
     {
-        lock (_gate)
+        using (_gate.Hold())
         {
             _stopRequested = true;
             Volatile.Write(ref _attention, 1);
