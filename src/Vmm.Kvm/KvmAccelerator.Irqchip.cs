@@ -69,14 +69,9 @@ public sealed partial class KvmAccelerator
     }
 
     /// <summary>Makes the in-kernel PIT (only with all controllers in the kernel).</summary>
-    /// <param name="reinject">True to deliver lost ticks late (policy "delay"), false to drop them (policy "discard").</param>
-    public void CreatePit(bool reinject)
-    {
-        Check(Vm.CreatePit2(KvmUapi.KVM_PIT_SPEAKER_DUMMY), "Create kernel PIC irqchip failed");
-        SetPitReinject(reinject);
-    }
+    public void CreatePit() => Check(Vm.CreatePit2(KvmUapi.KVM_PIT_SPEAKER_DUMMY), "Create kernel PIC irqchip failed");
 
-    /// <summary>Sets what happens to PIT ticks that the guest missed.</summary>
+    /// <summary>Sets what happens to PIT ticks that the guest missed: delivered late (policy "delay"), or dropped (policy "discard").</summary>
     public void SetPitReinject(bool reinject)
     {
         if (Vm.CheckExtension(KvmUapi.KVM_CAP_REINJECT_CONTROL) != 0)

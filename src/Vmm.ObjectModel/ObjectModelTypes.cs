@@ -25,6 +25,7 @@ internal static class ObjectModelTypes
         registry.Add(Objects.Secret.TypeInfo);
         registry.Add(Devices.Device.TypeInfo);
         registry.Add(Devices.Bus.TypeInfo);
+        registry.Add(Devices.InterruptPinNode.TypeInfo);
         registry.Add(Chardevs.Chardev.TypeInfo);
     }
 

@@ -28,6 +28,15 @@ public sealed partial class I8042Device : IsaDevice, IInterruptOutputs
     private byte _outputData;
     private byte _controllerData;
 
+    /// <summary>A controller with a keyboard and a mouse.</summary>
+    public I8042Device()
+    {
+        AddInputPins("ps2-mouse-input-irq", 1);
+        AddInputPins("ps2-kbd-input-irq", 1);
+        AddOutputPins("", 2);
+        AddOutputPins("a20", 1);
+    }
+
     /// <summary>Interrupt of the keyboard.</summary>
     [QomProperty("kbd-irq", Default = "1")]
     public byte KeyboardIrq { get; set; } = 1;

@@ -13,7 +13,7 @@ namespace Vmm.Devices.I8254;
 /// </summary>
 /// <remarks>Source: Intel 8254 data sheet. Counting is binary even where BCD was asked for. Home: main loop under the machine lock.</remarks>
 [QomType("isa-pit", UserCreatable = false)]
-public sealed partial class I8254Pit : IsaDevice, IVmStateful, IIoHandler, IInterruptOutputs
+public sealed partial class I8254Pit : IsaDevice, IVmStateful, IIoHandler, IInterruptOutputs, IToneCounter
 {
     /// <summary>Input clock.</summary>
     public const uint FrequencyHz = 1_193_182;
@@ -59,6 +59,12 @@ public sealed partial class I8254Pit : IsaDevice, IVmStateful, IIoHandler, IInte
 
         c.Gate = gate;
     }
+
+    /// <inheritdoc/>
+    (bool Gate, bool Output) IToneCounter.Observe() => (GetGate(2), GetOutput(2));
+
+    /// <inheritdoc/>
+    void IToneCounter.SetGate(bool gate) => SetGate(2, gate);
 
     /// <summary>Takes IRQ 0 away from counter 0, as an HPET in legacy mode does, or gives it back.</summary>
     public void SetIrqDisabled(bool disabled)
@@ -148,6 +154,8 @@ public sealed partial class I8254Pit : IsaDevice, IVmStateful, IIoHandler, IInte
     /// <inheritdoc/>
     protected override void RealizeDevice()
     {
+        AddInputPins("", 1);
+        AddOutputPins("", 1);
         Irq ??= IsaIrq(0);
         _timer = Machine.MainLoop.CreateTimer(ClockType.Virtual, OnTimer);
         MapPorts("pit", IoBase, 4, this, IoConstraints.Bytes);

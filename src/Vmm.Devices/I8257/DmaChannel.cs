@@ -17,6 +17,8 @@ internal sealed class DmaChannel
 
     public byte Page { get; set; }
 
+    public byte HighPage { get; set; }
+
     /// <summary>Writes one byte of a base register; the second one restarts the channel.</summary>
     public void WriteBase(bool isCount, byte value, bool high, int shift)
     {
@@ -46,6 +48,7 @@ internal sealed class DmaChannel
         BaseCount = 0;
         Mode = 0;
         Page = 0;
+        HighPage = 0;
     }
 
     public DmaChannelState Capture() => new()
@@ -56,6 +59,7 @@ internal sealed class DmaChannel
         BaseCount = BaseCount,
         Mode = Mode,
         Page = Page,
+        PageHigh = HighPage,
     };
 
     public void Apply(DmaChannelState s)
@@ -66,6 +70,7 @@ internal sealed class DmaChannel
         BaseCount = s.BaseCount;
         Mode = s.Mode;
         Page = s.Page;
+        HighPage = s.PageHigh;
     }
 }
 

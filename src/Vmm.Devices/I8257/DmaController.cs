@@ -34,6 +34,10 @@ public sealed partial class DmaController : IsaDevice, IVmStateful
     [QomProperty("page-base", Default = "128")]
     public int PageBase { get; set; } = 0x80;
 
+    /// <summary>First port of the registers of address bits 31..24; -1 for a chip without.</summary>
+    [QomProperty("pageh-base", Default = "1152")]
+    public int HighPageBase { get; set; } = 0x480;
+
     /// <summary>Distance of registers and size of a transfer as a power of two.</summary>
     [QomProperty("dshift", Default = "0")]
     public int Shift { get; set; }
@@ -92,6 +96,13 @@ public sealed partial class DmaController : IsaDevice, IVmStateful
         // The page register of channel 0 is apart from those of channels 2, 3 and 1.
         MapPorts("dma-page", (uint)PageBase + 1, 3, new IoWindow((o, _) => PageOf((int)o + 1).Page, (o, v, _) => PageOf((int)o + 1).Page = (byte)v), IoConstraints.Bytes);
         MapPorts("dma-page", (uint)PageBase + 7, 1, new IoWindow((_, _) => _channels[0].Page, (_, v, _) => _channels[0].Page = (byte)v), IoConstraints.Bytes);
+        if (HighPageBase >= 0)
+        {
+            uint high = (uint)HighPageBase;
+            MapPorts("dma-pageh", high + 1, 3, new IoWindow((o, _) => PageOf((int)o + 1).HighPage, (o, v, _) => PageOf((int)o + 1).HighPage = (byte)v), IoConstraints.Bytes);
+            MapPorts("dma-pageh", high + 7, 1, new IoWindow((_, _) => _channels[0].HighPage, (_, v, _) => _channels[0].HighPage = (byte)v), IoConstraints.Bytes);
+        }
+
         Reset();
     }
 

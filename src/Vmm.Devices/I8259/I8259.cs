@@ -197,12 +197,12 @@ public sealed partial class I8259Chip : IsaDevice, IVmStateful, IIoHandler, IInt
     }
 
     /// <summary>Line for <c>info pic</c>.</summary>
-    public string Describe(int number) =>
-        $"pic{number}: irr={_irr:x2} imr={_imr:x2} isr={_isr:x2} hprio={_lowestPriority} irq_base={_vectorBase:x2} " +
-        $"rr_sel={(_readIsr ? 1 : 0)} elcr={_elcr:x2} fnm={(_fullyNested ? 1 : 0)}";
+    public string Describe() => Capture().Describe(IsMaster);
 
     /// <inheritdoc/>
-    public void SaveState(VmStateWriter writer) => new I8259State
+    public void SaveState(VmStateWriter writer) => Capture().Save(writer);
+
+    private I8259State Capture() => new()
     {
         LastLevels = _lastLevels,
         Irr = _irr,
@@ -220,7 +220,7 @@ public sealed partial class I8259Chip : IsaDevice, IVmStateful, IIoHandler, IInt
         NeedsIcw4 = ToByte(_needsIcw4),
         Single = _single ? Icw1Single : (byte)0,
         Elcr = _elcr,
-    }.Save(writer);
+    };
 
     /// <inheritdoc/>
     public void LoadState(VmStateReader reader, int version)
@@ -247,6 +247,8 @@ public sealed partial class I8259Chip : IsaDevice, IVmStateful, IIoHandler, IInt
     /// <inheritdoc/>
     protected override void RealizeDevice()
     {
+        AddInputPins("", Lines);
+        AddOutputPins("", 1);
         MapPorts("pic", IoBase, 2, this, IoConstraints.Bytes);
         if (ElcrPort != uint.MaxValue)
         {
@@ -448,4 +450,9 @@ public sealed partial record I8259State
 
     /// <summary>Level-triggered lines.</summary>
     public byte Elcr { get; init; }
+
+    /// <summary>Line for <c>info pic</c>.</summary>
+    public string Describe(bool isMaster) =>
+        $"pic{(isMaster ? 0 : 1)}: irr={Irr:x2} imr={Imr:x2} isr={Isr:x2} hprio={LowestPriority} irq_base={VectorBase:x2} " +
+        $"rr_sel={ReadIsr} elcr={Elcr:x2} fnm={FullyNested}";
 }

@@ -1,4 +1,5 @@
 using Vmm.Devices.Isa;
+using Vmm.Memory;
 using Vmm.ObjectModel.Qom;
 using Vmm.ObjectModel.VmState;
 using Vmm.Qapi;
@@ -34,11 +35,17 @@ public sealed partial class KernelI8259 : IsaDevice, IVmStateful
     /// <summary>Writes the kernel's state. Set before realize.</summary>
     public Action<I8259State>? SetState { get; set; }
 
+    /// <summary>Rising inputs counted per line of the pair; the master's is shown.</summary>
+    public InterruptStatistics Statistics { get; } = new(16);
+
     /// <inheritdoc/>
     public string VmStateName => "i8259";
 
     /// <inheritdoc/>
     public int VmStateVersion => 1;
+
+    /// <summary>Line for <c>info pic</c>.</summary>
+    public string Describe() => GetState!().Describe(IsMaster);
 
     /// <inheritdoc/>
     public override void Reset() => SetState!(new I8259State());
@@ -56,5 +63,8 @@ public sealed partial class KernelI8259 : IsaDevice, IVmStateful
         {
             throw new QapiException(QapiErrorClass.GenericError, "the accelerator has no interrupt controller of its own");
         }
+
+        MapPorts("kvm-pic", IoBase, 2, KernelRegisters.Instance, IoConstraints.Bytes);
+        MapPorts("kvm-elcr", ElcrPort, 1, KernelRegisters.Instance, IoConstraints.Bytes);
     }
 }

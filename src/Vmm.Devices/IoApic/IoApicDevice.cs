@@ -30,7 +30,6 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
     private const ulong EntryVector = 0xff;
     private const ulong EntryDestinationMode = 1ul << 11;
     private const ulong EntryDeliveryStatus = 1ul << 12;
-    private const ulong EntryPolarity = 1ul << 13;
     private const ulong EntryRemoteIrr = 1ul << 14;
     private const ulong EntryLevel = 1ul << 15;
     private const ulong EntryMask = 1ul << 16;
@@ -174,26 +173,7 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
     }
 
     /// <summary>Lines for <c>info pic</c>.</summary>
-    public void Describe(int number, Action<string> line)
-    {
-        string selected = _select == 0 ? "" : $" (redir[{(uint)((_select - IndexRedirection) >> 1)}])";
-        line($"ioapic{number}: ver=0x{Version:x} id=0x{_id:x2} sel=0x{_select:x2}{selected}");
-        uint remote = 0;
-        for (int pin = 0; pin < Pins; pin++)
-        {
-            ulong e = _entries[pin];
-            bool logical = (e & EntryDestinationMode) != 0;
-            ulong destination = e >> 56;
-            line(
-                $"  pin {pin,-2} 0x{e:x16} dest={(logical ? destination : destination & 0x0f):x} vec={e & EntryVector,-3} " +
-                $"{((e & EntryPolarity) != 0 ? "active-lo" : "active-hi")} {((e & EntryLevel) != 0 ? "level" : "edge ")}" +
-                $"{((e & EntryMask) != 0 ? " masked" : "       ")} {DeliveryName((int)(e >> 8) & 7)}  {(logical ? "logical" : "physical")}");
-            remote |= (e & EntryRemoteIrr) != 0 ? 1u << pin : 0;
-        }
-
-        line("  IRR      " + Bits(_irr));
-        line("  Remote IRR " + Bits(remote));
-    }
+    public void Describe(int number, Action<string> line) => IoApicText.Describe(Capture(), Version, number, line);
 
     /// <inheritdoc/>
     public void SaveState(VmStateWriter writer) => Capture().Save(writer);
@@ -221,39 +201,10 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
                 Vmm.Qapi.QapiErrorClass.GenericError, "IOAPIC only supports version 0x11 or 0x20 (default: 0x20).");
         }
 
+        AddInputPins("", Pins);
         Send ??= Machine.Accelerator.SignalMsi;
         MapMemory("ioapic", Address, 0x1000, this, new IoConstraints(1, 8, 1, 4));
         Reset();
-    }
-
-    private static string DeliveryName(int mode) => mode switch
-    {
-        0 => "fixed",
-        1 => "lowest",
-        2 => "SMI",
-        4 => "NMI",
-        5 => "INIT",
-        7 => "extINT",
-        _ => "...",
-    };
-
-    private static string Bits(uint mask)
-    {
-        if (mask == 0)
-        {
-            return "(none)";
-        }
-
-        var text = new System.Text.StringBuilder();
-        for (int pin = 0; pin < Pins; pin++)
-        {
-            if ((mask & (1u << pin)) != 0)
-            {
-                text.Append($"{pin,-2} ");
-            }
-        }
-
-        return text.ToString();
     }
 
     private IoApicState Capture()

@@ -3,6 +3,7 @@ using Vmm.Devices.Isa;
 using Vmm.Memory;
 using Vmm.ObjectModel.Qom;
 using Vmm.ObjectModel.VmState;
+using Vmm.Qapi;
 
 namespace Vmm.Devices.PcSpeaker;
 
@@ -22,8 +23,8 @@ public sealed partial class PcSpeakerPort : IsaDevice, IIoHandler, IVmStateful
     [QomProperty("iobase", Default = "97")]
     public uint IoBase { get; set; } = 0x61;
 
-    /// <summary>The timer whose counter 2 is the tone; null where the timer is elsewhere, then the output reads low.</summary>
-    public I8254Pit? Pit { get; set; }
+    /// <summary>The timer whose counter 2 is the tone. Set before realize.</summary>
+    public IToneCounter? Pit { get; set; }
 
     /// <inheritdoc/>
     public string VmStateName => "pcspk";
@@ -36,20 +37,15 @@ public sealed partial class PcSpeakerPort : IsaDevice, IIoHandler, IVmStateful
     {
         // Software times itself by the refresh bit: it changes with each read.
         _refresh = !_refresh;
-        int value = (_dataOn ? DataEnable : 0) | (_refresh ? Refresh : 0);
-        if (Pit is { } pit)
-        {
-            value |= (pit.GetGate(2) ? Gate : 0) | (pit.GetOutput(2) ? Output : 0);
-        }
-
-        return (ulong)value;
+        (bool gate, bool output) = Pit!.Observe();
+        return (_dataOn ? DataEnable : 0u) | (_refresh ? Refresh : 0u) | (gate ? Gate : 0u) | (output ? Output : 0u);
     }
 
     /// <inheritdoc/>
     public void Write(ulong offset, ulong value, int size)
     {
         _dataOn = (value & DataEnable) != 0;
-        Pit?.SetGate(2, (value & Gate) != 0);
+        Pit!.SetGate((value & Gate) != 0);
     }
 
     /// <inheritdoc/>
@@ -75,7 +71,15 @@ public sealed partial class PcSpeakerPort : IsaDevice, IIoHandler, IVmStateful
     }
 
     /// <inheritdoc/>
-    protected override void RealizeDevice() => MapPorts("pcspk", IoBase, 1, this, IoConstraints.Bytes);
+    protected override void RealizeDevice()
+    {
+        if (Pit is null)
+        {
+            throw new QapiException(QapiErrorClass.GenericError, "pcspk: No \"pit\" set or it is not a valid link");
+        }
+
+        MapPorts("pcspk", IoBase, 1, this, IoConstraints.Bytes);
+    }
 }
 
 /// <summary>Migration section of the speaker.</summary>

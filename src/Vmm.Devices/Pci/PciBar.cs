@@ -19,6 +19,9 @@ internal sealed class PciBar(int offset, byte typeBits, MemoryRegion region)
 
     public bool Is64Bit => !IsIo && (TypeBits & PciConfig.BarMemory64) != 0;
 
+    /// <summary>Where it is mapped; all ones for nowhere.</summary>
+    public ulong MappedAt => _parent is null ? ulong.MaxValue : Region.Address;
+
     /// <summary>Maps, moves or unmaps the region after the register or the command word changed.</summary>
     public void Update(PciBus bus, bool enabled, ulong register)
     {

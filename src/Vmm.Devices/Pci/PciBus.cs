@@ -100,6 +100,7 @@ public sealed partial class PciBus : Bus, IVmStateful
         if (device is PciDevice pci)
         {
             line(PciNames.DescribeForTree(pci, Number));
+            pci.DescribeBars(line);
         }
     }
 

@@ -189,6 +189,19 @@ public abstract partial class PciDevice : Device
         Bus.Unregister(this);
     }
 
+    /// <summary>Lines of <c>info qtree</c> about base address registers.</summary>
+    internal void DescribeBars(Action<string> line)
+    {
+        for (int i = 0; i < _bars.Length; i++)
+        {
+            if (_bars[i] is { } bar)
+            {
+                ulong last = unchecked(bar.MappedAt + (ulong)bar.Region.Size - 1);
+                line($"bar {i}: {(bar.IsIo ? "i/o" : "mem")} at 0x{bar.MappedAt:x} [0x{last:x}]");
+            }
+        }
+    }
+
     /// <summary>Registers BARs, takes timers. A <see cref="QapiException"/> leaves nothing behind.</summary>
     protected abstract void RealizeDevice();
 

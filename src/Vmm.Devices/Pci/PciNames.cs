@@ -21,7 +21,6 @@ public static class PciNames
         0x0604 => "PCI bridge",
         0x0680 => "Bridge",
         0x0780 => "Communication controller",
-        0x0880 => "System peripheral",
         0x0c03 => "USB controller",
         0x0c05 => "SMBus",
         _ => $"Class {deviceClass:x4}",

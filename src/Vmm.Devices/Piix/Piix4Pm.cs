@@ -40,6 +40,8 @@ public sealed partial class Piix4Pm : PciDevice, IInterruptOutputs
     {
         SetIdentity(PciConfig.VendorIntel, DeviceId82371AbPm, 3, ClassBridgeOther);
         Address = (1 << 3) | 3;
+        AddOutputPins("smi-irq", 1);
+        AddOutputPins("", 1);
     }
 
     /// <summary>Where the SMBus controller is before firmware moves it; 0 for nowhere.</summary>

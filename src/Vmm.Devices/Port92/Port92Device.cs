@@ -18,6 +18,12 @@ public sealed partial class Port92Device : IsaDevice, IIoHandler, IVmStateful
 
     private byte _value;
 
+    /// <summary>A port with all bits low.</summary>
+    public Port92Device()
+    {
+        AddOutputPins("a20", 1);
+    }
+
     /// <summary>A20 gate output.</summary>
     public InterruptLine A20 { get; set; } = new();
 

@@ -14,32 +14,19 @@ namespace Vmm.Devices.PvPanic;
 [Stateless]
 public sealed partial class IsaPvPanic : IsaDevice, IIoHandler
 {
-    private const byte EventPanicked = 1;
-    private const byte EventCrashLoaded = 2;
-
     /// <summary>The port.</summary>
     [QomProperty("ioport", Default = "1285")]
     public ushort IoPort { get; set; } = 0x505;
 
     /// <summary>Bit mask of events offered to the guest: 1 panicked, 2 crash kernel loaded.</summary>
     [QomProperty("events", Default = "3")]
-    public byte Events { get; set; } = EventPanicked | EventCrashLoaded;
+    public byte Events { get; set; } = PvPanicEvents.Panicked | PvPanicEvents.CrashLoaded;
 
     /// <inheritdoc/>
     public ulong Read(ulong offset, int size) => Events;
 
     /// <inheritdoc/>
-    public void Write(ulong offset, ulong value, int size)
-    {
-        if ((value & EventPanicked) != 0)
-        {
-            Machine.Run.GuestPanicked(null);
-        }
-        else if ((value & EventCrashLoaded) != 0)
-        {
-            Machine.Run.GuestCrashLoaded(null);
-        }
-    }
+    public void Write(ulong offset, ulong value, int size) => PvPanicEvents.Report(Machine.Run, (byte)value);
 
     /// <inheritdoc/>
     protected override void RealizeDevice()

@@ -2,6 +2,7 @@ using System.Text;
 using Vmm.Devices.Ged;
 using Vmm.Devices.I8259;
 using Vmm.Devices.IoApic;
+using Vmm.Devices.Isa;
 using Vmm.Devices.Piix;
 using Vmm.Devices.Rtc;
 using Vmm.Memory;
@@ -52,11 +53,20 @@ public sealed class ChipsetCommands(QomTree tree, Func<AddressSpace?> ports)
             ioapic.Describe(number++, context.PrintLine);
         }
 
+        foreach (KernelIoApic ioapic in FindAll<KernelIoApic>())
+        {
+            ioapic.Describe(number++, context.PrintLine);
+        }
+
         // The slave, which was made last, comes first.
-        List<I8259Chip> chips = FindAll<I8259Chip>();
+        List<IsaDevice> chips = FindAll<IsaDevice>();
         for (int i = chips.Count - 1; i >= 0; i--)
         {
-            context.PrintLine(chips[i].Describe(chips[i].IsMaster ? 0 : 1));
+            string? line = (chips[i] as I8259Chip)?.Describe() ?? (chips[i] as KernelI8259)?.Describe();
+            if (line is not null)
+            {
+                context.PrintLine(line);
+            }
         }
     }
 
@@ -89,19 +99,11 @@ public sealed class ChipsetCommands(QomTree tree, Func<AddressSpace?> ports)
     private string IrqText()
     {
         var text = new StringBuilder();
-        foreach (IoApicDevice ioapic in FindAll<IoApicDevice>())
-        {
-            ioapic.Statistics.Describe("ioapic", line => text.Append(line).Append('\n'));
-        }
-
-        foreach (I8259Chip chip in FindAll<I8259Chip>())
-        {
-            if (chip.IsMaster)
-            {
-                chip.Statistics.Describe("isa-i8259", line => text.Append(line).Append('\n'));
-            }
-        }
-
+        void Line(string line) => text.Append(line).Append('\n');
+        FindAll<IoApicDevice>().ForEach(chip => chip.Statistics.Describe("ioapic", Line));
+        FindAll<KernelIoApic>().ForEach(chip => chip.Statistics.Describe("kvm-ioapic", Line));
+        FindAll<I8259Chip>().Find(static chip => chip.IsMaster)?.Statistics.Describe("isa-i8259", Line);
+        FindAll<KernelI8259>().Find(static chip => chip.IsMaster)?.Statistics.Describe("kvm-i8259", Line);
         return text.ToString();
     }
 

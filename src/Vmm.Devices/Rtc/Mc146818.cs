@@ -29,6 +29,12 @@ public sealed partial class Mc146818 : IsaDevice, IIoHandler, IInterruptOutputs
     private uint _period;
     private uint _missedTicks;
 
+    /// <summary>A clock that has not been set.</summary>
+    public Mc146818()
+    {
+        AddOutputPins("", 1);
+    }
+
     /// <summary>Year that the two-digit year counts from when there is no century byte; boards use 0.</summary>
     [QomProperty("base_year", Default = "1980")]
     public int BaseYear { get; set; } = 1980;

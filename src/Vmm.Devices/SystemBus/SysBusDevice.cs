@@ -37,6 +37,15 @@ public abstract partial class SysBusDevice : Device
     /// <inheritdoc/>
     protected override void Unrealize() => _regions.Clear();
 
+    /// <inheritdoc/>
+    public override void DescribeMappings(Action<string> line)
+    {
+        if (IsRealized)
+        {
+            _regions.Describe(Machine.SystemMemory, line);
+        }
+    }
+
     /// <summary>Checks the properties, maps regions, takes lines.</summary>
     protected abstract void RealizeDevice();
 

@@ -44,6 +44,7 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
     {
         _rtc = (Mc146818)Devices.Create("mc146818rtc");
         _rtc.TimeBase = parameters.RtcTimeBase;
+        _rtc.BaseYear = 0;
         Devices.Realize(_rtc, bus);
     }
 
@@ -72,8 +73,12 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         Devices.Realize(bridge, _host.PciBus);
         _host.PciBus.IrqSink = bridge;
         IsaBus isa = bridge.IsaBus;
-        Devices.Realize(new DmaController(), isa);
-        Devices.Realize(new DmaController { IoBase = 0xc0, PageBase = 0x88, Shift = 1 }, isa);
+
+        // Firmware and delay loops write to these: nothing is there, and nothing is logged.
+        machine.SystemIo.AddSubregion(0x80, MemoryRegion.Io("ioport80", 1, FloatingPort.Instance, IoConstraints.Bytes, owner: machine));
+        machine.SystemIo.AddSubregion(0xf0, MemoryRegion.Io("ioportF0", 1, FloatingPort.Instance, IoConstraints.Bytes, owner: machine));
+        Devices.Realize(new DmaController { HighPageBase = -1 }, isa);
+        Devices.Realize(new DmaController { HighPageBase = -1, IoBase = 0xc0, PageBase = 0x88, Shift = 1 }, isa);
         _controllers!.Realize(isa, _host);
         CreateRtc(isa, pc.Parameters);
         _controllers.RealizePit(isa);
@@ -89,6 +94,7 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         Devices.Realize(Devices.Create("port92"), isa);
         _pm = (Piix4Pm)Devices.Create("PIIX4_PM");
         _pm.Address = (1 << 3) | 3;
+        _pm.HasSmm = machine.Accelerator.IsQtest;
         _pm.SerialPorts = (byte)Math.Min((1 << Math.Min(pc.Parameters.SerialChardevs.Count, 2)) - 1, 3);
         Devices.Realize(_pm, _host.PciBus);
     }
@@ -152,6 +158,19 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         string order = machine.Parameters.Boot.Once ?? machine.Parameters.Boot.Order ?? "cad";
         rtc.SetCmos(0x3d, (byte)((BootCode(order, 1) << 4) | BootCode(order, 0)));
         rtc.SetCmos(0x38, (byte)((BootCode(order, 2) << 4) | 1));
+    }
+
+    /// <summary>A port that takes everything and reads as ones.</summary>
+    private sealed class FloatingPort : IIoHandler
+    {
+        public static FloatingPort Instance { get; } = new();
+
+        public ulong Read(ulong offset, int size) => ulong.MaxValue;
+
+        public void Write(ulong offset, ulong value, int size)
+        {
+            // Diagnostic codes, coprocessor error resets: nobody listens.
+        }
     }
 
     private static int BootCode(string order, int index) => index >= order.Length ? 0 : order[index] switch

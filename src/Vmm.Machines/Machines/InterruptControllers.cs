@@ -1,3 +1,4 @@
+using Vmm.Devices;
 using Vmm.Devices.I8254;
 using Vmm.Devices.I8259;
 using Vmm.Devices.IoApic;
@@ -21,6 +22,7 @@ internal sealed class InterruptControllers
     private readonly I8259Pair? _pic;
     private readonly IoApicDevice? _ioapic;
     private readonly KernelChips? _kernel;
+    private readonly GsiCounter? _counter;
 
     /// <summary>Asks the accelerator for its controllers. Before vCPUs are created.</summary>
     /// <exception cref="QapiException">The accelerator cannot have its controllers as it was told to.</exception>
@@ -50,11 +52,12 @@ internal sealed class InterruptControllers
         {
             if (withPit)
             {
-                kvm!.CreatePit(reinject: true);
+                kvm!.CreatePit();
             }
 
             _kernel = new KernelChips(kvm!, environment.Clocks);
-            Connect(chip.GsiSink!);
+            _counter = new GsiCounter(chip.GsiSink!);
+            Connect(_counter);
             return;
         }
 
@@ -73,8 +76,8 @@ internal sealed class InterruptControllers
         }
     }
 
-    /// <summary>The timer whose counter 2 is the speaker's; null when it is in the kernel.</summary>
-    public I8254Pit? Pit { get; private set; }
+    /// <summary>The timer whose counter 2 is the speaker's, once it is realized.</summary>
+    public IToneCounter? Pit { get; private set; }
 
     /// <summary>Puts the 8259s on the ISA bus and the I/O APIC on the board.</summary>
     /// <param name="isa">The ISA bus.</param>
@@ -84,11 +87,14 @@ internal sealed class InterruptControllers
         DeviceFactory devices = _environment.Devices;
         if (_kernel is { } kernel)
         {
-            devices.Realize(Configure(new KernelI8259 { IoBase = 0x20, ElcrPort = 0x4d0, ElcrMask = 0xf8, IsMaster = true }, kernel), isa);
+            KernelI8259 master = Configure(new KernelI8259 { IoBase = 0x20, ElcrPort = 0x4d0, ElcrMask = 0xf8, IsMaster = true }, kernel);
+            devices.Realize(master, isa);
             devices.Realize(Configure(new KernelI8259 { IoBase = 0xa0, ElcrPort = 0x4d1, ElcrMask = 0xde }, kernel), isa);
             var ioapic = new KernelIoApic { GetState = kernel.GetIoApic, SetState = kernel.SetIoApic };
             ioapicParent.AddChild("ioapic", ioapic);
             devices.Realize(ioapic, devices.MainSystemBus);
+            _counter!.Pic = master.Statistics;
+            _counter.IoApic = ioapic.Statistics;
             return;
         }
 
@@ -111,11 +117,13 @@ internal sealed class InterruptControllers
             stand.SetState = kernel.SetPit;
             stand.SetReinject = kernel.SetPitReinject;
             devices.Realize(stand, isa);
+            Pit = stand;
             return;
         }
 
-        Pit = (I8254Pit)devices.Create("isa-pit");
-        devices.Realize(Pit, isa);
+        var pit = (I8254Pit)devices.Create("isa-pit");
+        devices.Realize(pit, isa);
+        Pit = pit;
     }
 
     private KernelI8259 Configure(KernelI8259 chip, KernelChips kernel)
@@ -131,6 +139,35 @@ internal sealed class InterruptControllers
         for (int i = 0; i < _machine.Gsi.Count; i++)
         {
             _machine.Gsi[i].Connect(sink, i);
+        }
+    }
+
+    /// <summary>What the kernel's controllers are sent, counted on its way.</summary>
+    private sealed class GsiCounter(IInterruptSink next) : IInterruptSink
+    {
+        private const int IsaIrqs = 16;
+
+        private uint _levels;
+
+        public InterruptStatistics? Pic { get; set; }
+
+        public InterruptStatistics? IoApic { get; set; }
+
+        public void SetLevel(int pin, int level)
+        {
+            // The 8259s' statistics count edges, the I/O APIC's every time its input is driven high.
+            uint bit = 1u << pin;
+            if (level != 0)
+            {
+                IoApic?.Count(pin);
+                if (pin < IsaIrqs && (_levels & bit) == 0)
+                {
+                    Pic?.Count(pin);
+                }
+            }
+
+            _levels = level != 0 ? _levels | bit : _levels & ~bit;
+            next.SetLevel(pin, level);
         }
     }
 

@@ -10,6 +10,8 @@ namespace Vmm.ObjectModel.Devices;
 [QomType("device", Parent = "object")]
 public abstract partial class Device : QomObject
 {
+    private List<(string Direction, string Name, int Count)>? _pins;
+
     /// <summary>The id given by the user; null for none.</summary>
     public string? Id { get; set; }
 
@@ -44,12 +46,30 @@ public abstract partial class Device : QomObject
     /// <summary>Lines of <c>info qtree</c> about interrupt pins, before the properties, such as <c>gpio-out "" 1</c>.</summary>
     public virtual void DescribePins(Action<string> line)
     {
+        foreach ((string direction, string name, int count) in _pins ?? [])
+        {
+            line($"gpio-{direction} \"{name}\" {count}");
+        }
     }
 
     /// <summary>Lines of <c>info qtree</c> about mapped registers, after the properties, such as <c>mmio 00000000fed00000/0000000000000400</c>.</summary>
     public virtual void DescribeMappings(Action<string> line)
     {
     }
+
+    /// <summary>Shows inputs in the trees; in the order in which they are listed. Inputs without a name have "".</summary>
+    protected void AddInputPins(string name, int count)
+    {
+        (_pins ??= []).Add(("in", name, count));
+        string stem = name.Length == 0 ? "unnamed-gpio-in" : name;
+        for (int i = 0; i < count; i++)
+        {
+            AddChild($"{stem}[{i}]", new InterruptPinNode());
+        }
+    }
+
+    /// <summary>Shows outputs in the device tree; in the order in which they are listed. Outputs without a name have "".</summary>
+    protected void AddOutputPins(string name, int count) => (_pins ??= []).Add(("out", name, count));
 
     /// <summary>Attaches a bus that this device provides; it becomes a child of the same name.</summary>
     protected void AddChildBus(Bus bus)

@@ -44,8 +44,8 @@ public sealed class PcTestBoard : IDisposable
         Isa = new Piix3();
         Machine.Devices.Realize(Isa, Host.PciBus);
         IsaBus bus = Isa.IsaBus;
-        Machine.Devices.Realize(new DmaController(), bus);
-        Machine.Devices.Realize(new DmaController { IoBase = 0xc0, PageBase = 0x88, Shift = 1 }, bus);
+        Machine.Devices.Realize(new DmaController { HighPageBase = -1 }, bus);
+        Machine.Devices.Realize(new DmaController { HighPageBase = -1, IoBase = 0xc0, PageBase = 0x88, Shift = 1 }, bus);
         Pic.Realize(bus, Machine);
         Machine.Devices.Realize(IoApic, Machine.MainSystemBus);
         Rtc = new Mc146818 { BaseYear = 0, TimeBase = new RtcTimeBase(Machine.Clocks, ClockType.Virtual, RtcBaseKind.DateTime, StartSeconds) };
