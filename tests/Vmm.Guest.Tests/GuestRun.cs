@@ -23,6 +23,9 @@ internal sealed class GuestRun : IDisposable
     /// <summary>What the guest wrote to COM1 so far.</summary>
     public string SerialText => ReadText(SerialFile);
 
+    /// <summary>How many bytes the guest wrote to port 0xe9 so far.</summary>
+    public long DebugLength => new FileInfo(Path.Combine(Emulator.Directory, DebugFile)).Length;
+
     /// <summary>Resident memory in KiB without what is mapped from files or shared, as the kernel accounts it.</summary>
     public long AnonymousKiB => ReadStatus("RssAnon:");
 

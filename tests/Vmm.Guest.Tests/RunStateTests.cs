@@ -9,31 +9,6 @@ namespace Vmm.Guest.Tests;
 /// <summary>A running guest under commands from outside, and guests that end in a bad way.</summary>
 public sealed class RunStateTests
 {
-    private const int RssSlackKiB = 16 << 10;
-    private const string SecondMonitor = "unix:second.sock,server=on,wait=off";
-
-    [Test]
-    public void StopAndContinueManyTimes() => StopAndContinue(200);
-
-    [Test]
-    public void ResetManyTimes() => Reset(20);
-
-    [Test]
-    [Category("Soak")]
-    public void StopAndContinueForLong()
-    {
-        RequireSoak();
-        StopAndContinue(10_000);
-    }
-
-    [Test]
-    [Category("Soak")]
-    public void ResetForLong()
-    {
-        RequireSoak();
-        Reset(1_000);
-    }
-
     [Test]
     public void ATripleFaultResets([Values("microvm", "pc")] string machine)
     {
@@ -127,105 +102,6 @@ public sealed class RunStateTests
         foreach (int thread in threads)
         {
             Assert.That(Directory.Exists($"/proc/{run.Emulator.Process.Id}/task/{thread}"), $"thread {thread}");
-        }
-    }
-
-    private static void StopAndContinue(int cycles)
-    {
-        using GuestRun run = GuestRun.Start("pc", TestGuests.Spin(), debugExit: false, "-m", "64", "-smp", "2", "-qmp", SecondMonitor);
-        Poll(run, qmp =>
-        {
-            long before = 0;
-            for (int i = 0; i < cycles; i++)
-            {
-                qmp.Execute("stop");
-                qmp.WaitEvent("STOP");
-                qmp.Execute("cont");
-                qmp.WaitEvent("RESUME");
-                before = i == cycles / 2 ? run.AnonymousKiB : before;
-            }
-
-            Assert.Multiple(() =>
-            {
-                Assert.That(qmp.Events, Is.Empty);
-                Assert.That(run.AnonymousKiB - before, Is.LessThan(RssSlackKiB));
-            });
-        });
-    }
-
-    private static void Reset(int cycles)
-    {
-        using GuestRun run = GuestRun.Start("pc", TestGuests.Spin(), debugExit: false, "-m", "64", "-smp", "2", "-qmp", SecondMonitor);
-        run.WaitDebug(t => t == "B");
-        Poll(run, qmp =>
-        {
-            long before = 0;
-            for (int i = 0; i < cycles; i++)
-            {
-                qmp.Execute("system_reset");
-                JsonObject reset = qmp.WaitEvent("RESET");
-                Assert.That((string?)reset["data"]!["reason"], Is.EqualTo("host-qmp-system-reset"));
-                run.WaitDebug(t => t.Length == i + 2);
-                before = i == cycles / 2 ? run.AnonymousKiB : before;
-            }
-
-            Assert.Multiple(() =>
-            {
-                Assert.That(qmp.Events, Is.Empty);
-                Assert.That(run.DebugText, Is.EqualTo(new string('B', cycles + 1)));
-                Assert.That(run.AnonymousKiB - before, Is.LessThan(RssSlackKiB));
-            });
-        });
-    }
-
-    /// <summary>Runs <paramref name="body"/> while another client asks for the status without pause.</summary>
-    private static void Poll(GuestRun run, Action<QmpClient> body)
-    {
-        QmpClient qmp = run.Emulator.Qmp();
-        using QmpClient poller = QmpClient.Connect(Path.Combine(run.Emulator.Directory, "second.sock"), () => !run.Emulator.Process.HasExited);
-        poller.Negotiate();
-        bool done = false;
-        Exception? failure = null;
-        int answers = 0;
-        Thread thread = new(() =>
-        {
-            try
-            {
-                while (!Volatile.Read(ref done))
-                {
-                    poller.Execute("query-status");
-                    poller.Events.Clear();
-                    answers++;
-                }
-            }
-            catch (Exception e)
-            {
-                failure = e;
-            }
-        });
-        thread.Start();
-        try
-        {
-            body(qmp);
-        }
-        finally
-        {
-            Volatile.Write(ref done, true);
-            thread.Join();
-        }
-
-        Assert.Multiple(() =>
-        {
-            Assert.That(failure, Is.Null);
-            Assert.That(answers, Is.Positive);
-        });
-    }
-
-    private static void RequireSoak()
-    {
-        if (Environment.GetEnvironmentVariable("VMM_SOAK") != "1")
-        {
-            Assert.Ignore("takes minutes; set VMM_SOAK=1");
         }
     }
 

@@ -306,7 +306,8 @@ public static class TestGuests
         });
     }
 
-    private static byte[] Ring3(Action<Assembler> body)
+    /// <summary>A guest whose <paramref name="body"/> runs in ring 3 in 64-bit mode, with every port open to it and interrupts off.</summary>
+    public static byte[] Ring3(Action<Assembler> body)
     {
         return new GuestImage()
             .EnterLongMode(gigabytes: 2)
