@@ -10,6 +10,7 @@ public sealed partial class RunControl
     /// <inheritdoc/>
     public void RequestShutdown(ShutdownCause cause)
     {
+        _accelerator.StopCurrentVcpu();
         Volatile.Write(ref _shutdownRequest, (int)cause);
         _service.Schedule();
     }
