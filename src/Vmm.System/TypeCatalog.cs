@@ -1,3 +1,5 @@
+using Vmm.Block.Throttling;
+using Vmm.EventLoop;
 using Vmm.Kvm.CpuModels;
 using Vmm.ObjectModel.Qom;
 
@@ -7,12 +9,13 @@ namespace Vmm.System;
 internal static class TypeCatalog
 {
     /// <summary>A registry that knows where all types are; their tables are read when the first type is asked for.</summary>
-    public static QomTypeRegistry CreateRegistry(CpuHost? host = null)
+    public static QomTypeRegistry CreateRegistry(CpuHost? host = null, ThrottleGroups? throttleGroups = null)
     {
         QomTypeRegistry registry = new();
         registry.AddCatalog(Vmm.Devices.DevicesQomTypes.Register);
         registry.AddCatalog(Vmm.Machines.MachinesQomTypes.Register);
         registry.AddCatalog(Vmm.Chardevs.ChardevQomTypes.Register);
+        registry.AddCatalog(r => ThrottleGroupObject.Register(r, throttleGroups ?? new ThrottleGroups(new Clocks())));
         if (host is not null)
         {
             registry.AddCatalog(r => CpuTypes.Register(r, host));

@@ -1,6 +1,7 @@
 using Vmm.Block.Backend;
 using Vmm.Block.Drivers;
 using Vmm.Block.Graph;
+using Vmm.Block.Throttling;
 using Vmm.Chardevs;
 using Vmm.Devices.Rtc;
 using Vmm.EventLoop;
@@ -73,7 +74,8 @@ internal sealed class VirtualMachine
         _monitors = new MonitorCore(_loop, ProductVersion.Value, _table, fillHumanTable: human => _fillHuman?.Invoke(human));
         _kvmEvents = new KvmRunEvents(text => Reporter.Warning(text));
         _cpuHost = new CpuHost(() => (_accelerator as KvmAccelerator)?.System, () => _irqchip != KernelIrqchipMode.Off);
-        _tree = new QomTree(TypeCatalog.CreateRegistry(_cpuHost));
+        ThrottleGroups throttleGroups = new(clocks);
+        _tree = new QomTree(TypeCatalog.CreateRegistry(_cpuHost, throttleGroups));
         _objects = new ObjectFactory(new ObjectContext(_tree, _loop, clocks) { Ram = _ram });
         _devices = new DeviceFactory(_tree, _monitors);
         ChardevHost host = new(_loop, _fdSets)
@@ -83,7 +85,7 @@ internal sealed class VirtualMachine
             Quit = () => _run?.RequestShutdown(ShutdownCause.HostUi),
             IsDaemon = _configuration.Daemonize,
         };
-        _blocks = new BlockGraph(_loop, new BlockDriverRegistry(_fdSets, new LoopWorkers()));
+        _blocks = new BlockGraph(_loop, new BlockDriverRegistry(_fdSets, new LoopWorkers(), throttleGroups));
         _drives = new BlockBackends(_blocks);
         _chardevs = new ChardevRegistry(host, _tree.Chardevs);
     }

@@ -1,6 +1,7 @@
 using Vmm.Block.Drivers;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
+using Vmm.Block.Throttling;
 using Vmm.EventLoop;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
@@ -19,6 +20,8 @@ public abstract class BlockFixture
 
     protected BlockGraph Graph { get; private set; } = null!;
 
+    protected ThrottleGroups Groups { get; private set; } = null!;
+
     protected string Folder { get; private set; } = null!;
 
     [SetUp]
@@ -26,7 +29,8 @@ public abstract class BlockFixture
     {
         Loop = new EventLoop.EventLoop("main", new Clocks());
         Loop.Bind();
-        Graph = new BlockGraph(Loop, new BlockDriverRegistry(new FdSets(), _workers));
+        Groups = new ThrottleGroups(Loop.Clocks);
+        Graph = new BlockGraph(Loop, new BlockDriverRegistry(new FdSets(), _workers, Groups));
         Folder = Directory.CreateTempSubdirectory("vmm-block-").FullName;
     }
 

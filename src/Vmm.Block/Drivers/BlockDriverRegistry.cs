@@ -1,6 +1,7 @@
 using Vmm.Block.Drivers.Files;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
+using Vmm.Block.Throttling;
 using Vmm.EventLoop.Tasks;
 using Vmm.ObjectModel.Fds;
 
@@ -30,7 +31,8 @@ public sealed class BlockDriverRegistry
     /// <summary>The built-in drivers.</summary>
     /// <param name="fdSets">For file names below /dev/fdset.</param>
     /// <param name="workers">For calls on files.</param>
-    public BlockDriverRegistry(FdSets fdSets, LoopWorkers workers)
+    /// <param name="groups">For throttle filters.</param>
+    public BlockDriverRegistry(FdSets fdSets, LoopWorkers workers, ThrottleGroups groups)
     {
         Add(BlockdevDriver.File, new BlockDriverInfo { Create = o => new FileDriver(o.File!, isDevice: false, fdSets, workers) });
         Add(BlockdevDriver.HostDevice, new BlockDriverInfo { Create = o => new FileDriver(o.HostDevice!, isDevice: true, fdSets, workers) });
@@ -46,6 +48,11 @@ public sealed class BlockDriverRegistry
                     o.Raw!.Offset is null && o.Raw.Size is null ? ChildRole.Filtered | ChildRole.Primary : ChildRole.Data | ChildRole.Primary,
                     o.Raw.File),
             ],
+        });
+        Add(BlockdevDriver.Throttle, new BlockDriverInfo
+        {
+            Create = o => new ThrottleDriver(o.Throttle!, groups),
+            Children = static o => [new ChildDefinition("file", ChildRole.Filtered | ChildRole.Primary, o.Throttle!.File)],
         });
     }
 

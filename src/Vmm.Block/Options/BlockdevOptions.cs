@@ -21,6 +21,9 @@ public enum BlockdevDriver
 
     /// <summary>An image without metadata.</summary>
     Raw,
+
+    /// <summary>A filter with limits.</summary>
+    Throttle,
 }
 
 /// <summary>What becomes of discards.</summary>
@@ -108,6 +111,10 @@ public sealed partial record BlockdevOptions
     /// <summary>A raw image.</summary>
     [QapiBranch("raw")]
     public BlockdevOptionsRaw? Raw { get; init; }
+
+    /// <summary>A throttle filter.</summary>
+    [QapiBranch("throttle")]
+    public BlockdevOptionsThrottle? Throttle { get; init; }
 }
 
 /// <summary>A node that exists or is to be made.</summary>
@@ -189,4 +196,15 @@ public sealed partial record BlockdevOptionsRaw
 
     /// <summary>Bytes of it.</summary>
     public long? Size { get; init; }
+}
+
+/// <summary>A filter with limits.</summary>
+[QapiStruct]
+public sealed partial record BlockdevOptionsThrottle
+{
+    /// <summary>Id of a throttle-group object.</summary>
+    public required string ThrottleGroup { get; init; }
+
+    /// <summary>What is limited.</summary>
+    public required BlockdevRef File { get; init; }
 }

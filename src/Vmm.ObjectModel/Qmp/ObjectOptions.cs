@@ -24,6 +24,9 @@ public enum ObjectType
 
     /// <summary>Sensitive data.</summary>
     Secret,
+
+    /// <summary>Limits that drives share.</summary>
+    ThrottleGroup,
 }
 
 /// <summary>NUMA policy of guest RAM.</summary>
@@ -91,6 +94,10 @@ public sealed partial record ObjectOptions
     /// <summary>Properties of a secret.</summary>
     [QapiBranch("secret")]
     public SecretProperties? Secret { get; init; }
+
+    /// <summary>Properties of a throttle-group.</summary>
+    [QapiBranch("throttle-group")]
+    public ThrottleGroupProperties? ThrottleGroup { get; init; }
 }
 
 /// <summary>Properties of an iothread.</summary>

@@ -1,0 +1,104 @@
+using Vmm.Block.Graph;
+using Vmm.Block.Options;
+using Vmm.Block.Throttling;
+using Vmm.EventLoop.Tasks;
+using Vmm.ObjectModel.Block;
+using Vmm.Qapi;
+
+namespace Vmm.Block.Drivers;
+
+/// <summary>A filter whose requests a throttle group limits.</summary>
+public sealed class ThrottleDriver(BlockdevOptionsThrottle options, ThrottleGroups groups) : BlockDriver
+{
+    private ThrottleGroup? _group;
+    private ThrottleMember? _member;
+
+    /// <inheritdoc/>
+    public override string FormatName => "throttle";
+
+    /// <inheritdoc/>
+    public override bool IsFilter => true;
+
+    /// <inheritdoc/>
+    public override bool HasZeroInit => Child.Driver.HasZeroInit;
+
+    /// <inheritdoc/>
+    public override BlockRequestFlags SupportedWriteFlags => Child.Driver.SupportedWriteFlags | BlockRequestFlags.WriteUnchanged;
+
+    /// <inheritdoc/>
+    public override BlockRequestFlags SupportedZeroFlags => Child.Driver.SupportedZeroFlags | BlockRequestFlags.WriteUnchanged;
+
+    private BlockNode Child => Node.File!.Node;
+
+    /// <inheritdoc/>
+    public override IoTask OpenAsync()
+    {
+        if (groups.Find(options.ThrottleGroup) is null)
+        {
+            throw new QapiException($"Throttle group '{options.ThrottleGroup}' does not exist");
+        }
+
+        _group = groups.Take(options.ThrottleGroup);
+        _member = new ThrottleMember(_group, Node.Loop);
+        return IoTask.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public override IoTask CloseAsync()
+    {
+        _member!.Dispose();
+        groups.Release(_group!);
+        return IoTask.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public override IoTask<long> GetLengthAsync() => new(Child.Length);
+
+    /// <inheritdoc/>
+    public override void RefreshLimits(ref BlockLimits limits) => limits.RequestAlignment = Child.Limits.RequestAlignment;
+
+    /// <inheritdoc/>
+    public override async IoTask<int> ReadAsync(long offset, IoVectors data, BlockRequestFlags flags)
+    {
+        await _member!.PassAsync(isWrite: false, data.Size);
+        return await Child.ReadAsync(offset, data, flags);
+    }
+
+    /// <inheritdoc/>
+    public override async IoTask<int> WriteAsync(long offset, IoVectors data, BlockRequestFlags flags)
+    {
+        await _member!.PassAsync(isWrite: true, data.Size);
+        return await Child.WriteAsync(offset, data, flags);
+    }
+
+    /// <inheritdoc/>
+    public override async IoTask<int> WriteZeroesAsync(long offset, long bytes, BlockRequestFlags flags)
+    {
+        await _member!.PassAsync(isWrite: true, bytes);
+        return await Child.WriteZeroesAsync(offset, bytes, flags);
+    }
+
+    /// <inheritdoc/>
+    public override async IoTask<int> DiscardAsync(long offset, long bytes)
+    {
+        await _member!.PassAsync(isWrite: true, bytes);
+        return await Child.DiscardAsync(offset, bytes);
+    }
+
+    /// <inheritdoc/>
+    public override IoTask<BlockStatus> StatusAsync(long offset, long bytes, bool wantZero) =>
+        new(new BlockStatus(BlockStatusFlags.Raw | BlockStatusFlags.OffsetValid, bytes, offset, Child));
+
+    /// <inheritdoc/>
+    public override IoTask TruncateAsync(long length, bool exact, PreallocMode prealloc, bool zeroed) =>
+        Child.TruncateAsync(length, exact, prealloc, zeroed);
+
+    /// <inheritdoc/>
+    public override void DrainBegin() => _member!.Disable();
+
+    /// <inheritdoc/>
+    public override void DrainEnd() => _member!.Enable();
+
+    /// <inheritdoc/>
+    public override void OnLoopChanged() => _member!.MoveTo(Node.Loop);
+}
