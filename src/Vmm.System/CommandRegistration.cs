@@ -1,6 +1,8 @@
 using Vmm.Block;
+using Vmm.Block.Backend;
 using Vmm.Block.Graph;
 using Vmm.Block.Qmp;
+using Vmm.Block.Throttling;
 using Vmm.Chardevs;
 using Vmm.Devices;
 using Vmm.Devices.Qmp;
@@ -27,6 +29,8 @@ internal sealed record CommandTargets(
     ChardevRegistry Chardevs,
     FdSets FdSets,
     BlockGraph Blocks,
+    BlockBackends Drives,
+    ThrottleGroups ThrottleGroups,
     QomTree Tree,
     DeviceFactory Devices,
     ObjectFactory Objects,
@@ -62,7 +66,7 @@ internal static class CommandRegistration
         MonitorCatalog.Register(table, new MonitorCommands(monitors), human);
         ChardevsCatalog.Register(table, chardevs, fds);
         ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run, trace);
-        BlockCatalog.Register(table, new BlockdevCommands(t.Blocks));
+        BlockCatalog.Register(table, new BlockQueryCommands(t.Blocks, t.Drives), new BlockdevCommands(t.Blocks), new ThrottleCommands(t.Blocks, t.Drives, t.ThrottleGroups));
         DevicesCatalog.Register(table, chipset);
         KvmCatalog.Register(table, cpus, stats);
         MachinesCatalog.Register(table);

@@ -55,6 +55,7 @@ internal sealed class VirtualMachine
     private readonly RamList _ram = new();
     private readonly MachineSummary _summary = new();
     private readonly CpuHost _cpuHost;
+    private readonly ThrottleGroups _throttleGroups;
     private readonly BlockGraph _blocks;
     private readonly BlockBackends _drives;
     private readonly MachineIoLock _ioLock;
@@ -74,8 +75,8 @@ internal sealed class VirtualMachine
         _monitors = new MonitorCore(_loop, ProductVersion.Value, _table, fillHumanTable: human => _fillHuman?.Invoke(human));
         _kvmEvents = new KvmRunEvents(text => Reporter.Warning(text));
         _cpuHost = new CpuHost(() => (_accelerator as KvmAccelerator)?.System, () => _irqchip != KernelIrqchipMode.Off);
-        ThrottleGroups throttleGroups = new(clocks);
-        _tree = new QomTree(TypeCatalog.CreateRegistry(_cpuHost, throttleGroups));
+        _throttleGroups = new ThrottleGroups(clocks);
+        _tree = new QomTree(TypeCatalog.CreateRegistry(_cpuHost, _throttleGroups));
         _objects = new ObjectFactory(new ObjectContext(_tree, _loop, clocks) { Ram = _ram });
         _devices = new DeviceFactory(_tree, _monitors);
         ChardevHost host = new(_loop, _fdSets)
@@ -85,7 +86,7 @@ internal sealed class VirtualMachine
             Quit = () => _run?.RequestShutdown(ShutdownCause.HostUi),
             IsDaemon = _configuration.Daemonize,
         };
-        _blocks = new BlockGraph(_loop, new BlockDriverRegistry(_fdSets, new LoopWorkers(), throttleGroups));
+        _blocks = new BlockGraph(_loop, new BlockDriverRegistry(_fdSets, new LoopWorkers(), _throttleGroups));
         _drives = new BlockBackends(_blocks);
         _chardevs = new ChardevRegistry(host, _tree.Chardevs);
     }
@@ -537,6 +538,6 @@ internal sealed class VirtualMachine
     {
         _summary.Name = _configuration.Name.Guest;
         _summary.Uuid = (_configuration.Uuid ?? Guid.Empty).ToString();
-        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _tree, _devices, _objects, run, _summary, _ram, _traces, _cpuHost, () => _machine));
+        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _drives, _throttleGroups, _tree, _devices, _objects, run, _summary, _ram, _traces, _cpuHost, () => _machine));
     }
 }

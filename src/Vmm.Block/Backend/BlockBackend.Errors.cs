@@ -1,3 +1,4 @@
+using Vmm.Block.Qmp;
 using Vmm.Interop;
 using Vmm.ObjectModel.Block;
 
@@ -9,6 +10,8 @@ public sealed partial class BlockBackend
     private BlockErrorPolicy _onReadError = BlockErrorPolicy.Report;
     private BlockErrorPolicy _onWriteError = BlockErrorPolicy.Enospc;
 
+    private BlockDeviceIoStatus _ioStatus;
+
     /// <summary>Does the host's part of an error: the event, stopping the machine. Any loop.</summary>
     public Action<BlockBackend, bool, BlockErrorAction, int>? ErrorSink { get; set; }
 
@@ -19,6 +22,9 @@ public sealed partial class BlockBackend
         _onWriteError = write == BlockErrorPolicy.Auto ? BlockErrorPolicy.Enospc : write;
     }
 
+    private bool HasIoStatus => _device is not null
+        && (_onWriteError is BlockErrorPolicy.Enospc or BlockErrorPolicy.Stop || _onReadError == BlockErrorPolicy.Stop);
+
     /// <summary>What the policy says of an error.</summary>
     public BlockErrorAction ActionFor(bool isRead, int error) => (isRead ? _onReadError : _onWriteError) switch
     {
@@ -28,10 +34,21 @@ public sealed partial class BlockBackend
         _ => BlockErrorAction.Report,
     };
 
+    /// <summary>The worst result since the status was reset; null when the policy never stops the machine.</summary>
+    public BlockDeviceIoStatus? IoStatus => HasIoStatus ? _ioStatus : null;
+
+    /// <summary>Sets the status to good again.</summary>
+    public void ResetIoStatus() => _ioStatus = BlockDeviceIoStatus.Ok;
+
     /// <inheritdoc/>
     public BlockErrorAction HandleError(bool isRead, int error)
     {
         BlockErrorAction action = ActionFor(isRead, error);
+        if (action == BlockErrorAction.Stop && HasIoStatus && _ioStatus == BlockDeviceIoStatus.Ok)
+        {
+            _ioStatus = error == -(int)Errno.ENOSPC ? BlockDeviceIoStatus.Nospace : BlockDeviceIoStatus.Failed;
+        }
+
         ErrorSink?.Invoke(this, isRead, action, error);
         return action;
     }

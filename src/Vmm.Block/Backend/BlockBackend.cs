@@ -156,6 +156,9 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     public void DrainBegin()
     {
         Volatile.Write(ref _quiesced, _quiesced + 1);
+
+        // What waits for its limits would make the section last as long.
+        _throttle?.Disable();
         _device?.DrainBegin();
     }
 
@@ -163,6 +166,7 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     public void DrainEnd()
     {
         Volatile.Write(ref _quiesced, _quiesced - 1);
+        _throttle?.Enable();
         _device?.DrainEnd();
         if (_quiesced == 0)
         {
@@ -195,18 +199,22 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
         }
 
         Loop = loop;
+        _throttle?.MoveTo(loop);
     }
 
     /// <inheritdoc/>
     public async IoTask<int> ReadAsync(long offset, IoVectors data)
     {
+        long start = BlockAccounting.Start();
         await EnterAsync();
         int result = Check(offset, data.Size, isWrite: false);
         if (result >= 0)
         {
+            await ThrottleAsync(isWrite: false, data.Size);
             result = await _root!.Node.ReadAsync(offset, data);
         }
 
+        Accounting.Done(AccountedKind.Read, start, data.Size, result);
         Leave();
         return result;
     }
@@ -217,13 +225,16 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     /// <summary>Writes.</summary>
     public async IoTask<int> WriteAsync(long offset, IoVectors data, BlockRequestFlags flags)
     {
+        long start = BlockAccounting.Start();
         await EnterAsync();
         int result = Check(offset, data.Size, isWrite: true);
         if (result >= 0)
         {
+            await ThrottleAsync(isWrite: true, data.Size);
             result = await _root!.Node.WriteAsync(offset, data, IsWriteCacheEnabled ? flags : flags | BlockRequestFlags.Fua);
         }
 
+        Accounting.Done(AccountedKind.Write, start, data.Size, result);
         Leave();
         return result;
     }
@@ -235,13 +246,16 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     /// <summary>Makes a range read as zeroes.</summary>
     public async IoTask<int> WriteZeroesAsync(long offset, long bytes, BlockRequestFlags flags)
     {
+        long start = BlockAccounting.Start();
         await EnterAsync();
         int result = Check(offset, bytes, isWrite: true);
         if (result >= 0)
         {
+            await ThrottleAsync(isWrite: true, bytes);
             result = await _root!.Node.WriteZeroesAsync(offset, bytes, IsWriteCacheEnabled ? flags : flags | BlockRequestFlags.Fua);
         }
 
+        Accounting.Done(AccountedKind.Write, start, bytes, result);
         Leave();
         return result;
     }
@@ -249,13 +263,16 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     /// <inheritdoc/>
     public async IoTask<int> DiscardAsync(long offset, long bytes)
     {
+        long start = BlockAccounting.Start();
         await EnterAsync();
         int result = Check(offset, bytes, isWrite: true);
         if (result >= 0)
         {
+            await ThrottleAsync(isWrite: true, bytes);
             result = await _root!.Node.DiscardAsync(offset, bytes);
         }
 
+        Accounting.Done(AccountedKind.Unmap, start, bytes, result);
         Leave();
         return result;
     }
@@ -263,8 +280,10 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     /// <inheritdoc/>
     public async IoTask<int> FlushAsync()
     {
+        long start = BlockAccounting.Start();
         await EnterAsync();
         int result = _root is null ? BlockResult.NoMedium : await _root.Node.FlushAsync();
+        Accounting.Done(AccountedKind.Flush, start, 0, result);
         Leave();
         return result;
     }

@@ -29,6 +29,20 @@ public sealed class BlockBackends : IBlockBackends
     /// <summary>The back end of the device with that id or path; null when there is none.</summary>
     public BlockBackend? FindByDevice(string qdev) => _all.Find(b => b.Device?.QdevName == qdev);
 
+    /// <summary>The back end that a command names: by its own name, or by the id or path of its device.</summary>
+    /// <exception cref="QapiException">Both or none is given, or there is none.</exception>
+    public BlockBackend Resolve(string? device, string? id)
+    {
+        if (device is null == id is null)
+        {
+            throw new QapiException("Need exactly one of 'device' and 'id'");
+        }
+
+        string name = (device ?? id)!;
+        return (device is not null ? Find(device) : FindByDevice(name))
+            ?? throw new QapiException(QapiErrorClass.DeviceNotFound, $"Device '{name}' not found");
+    }
+
     /// <summary>A back end without medium.</summary>
     public BlockBackend Add(string name)
     {

@@ -130,6 +130,11 @@ public abstract class BlockDriver
     /// <summary>The name of the file that would open this node again; null when only options can say it.</summary>
     public virtual string? ExactFilename => null;
 
+    /// <summary>The options that say what this node is, without its children and without those that only say how it is used.</summary>
+    public virtual void DescribeOptions(QDict options)
+    {
+    }
+
     /// <summary>Adds what query-block's "image" shows beyond the common members.</summary>
     public virtual void DescribeImage(ImageDescription image)
     {
@@ -152,6 +157,9 @@ public sealed class ImageDescription
 
     /// <summary>Name of the backing file as the image says it.</summary>
     public string? BackingFile { get; set; }
+
+    /// <summary>Name of the backing file as it would be opened.</summary>
+    public string? FullBackingFile { get; set; }
 
     /// <summary>Format of the backing file as the image says it.</summary>
     public string? BackingFormat { get; set; }

@@ -37,7 +37,26 @@ public sealed class NullDriver : BlockDriver
     public override BlockRequestFlags SupportedWriteFlags => BlockRequestFlags.Fua | BlockRequestFlags.WriteUnchanged;
 
     /// <inheritdoc/>
-    public override string ExactFilename => _name + "://";
+    public override string? ExactFilename => _isZeroing || _bytes != DefaultBytes || _latencyNs != 0 ? null : _name + "://";
+
+    /// <inheritdoc/>
+    public override void DescribeOptions(QDict options)
+    {
+        if (_bytes != DefaultBytes)
+        {
+            options["size"] = _bytes;
+        }
+
+        if (_latencyNs != 0)
+        {
+            options["latency-ns"] = _latencyNs;
+        }
+
+        if (_isZeroing)
+        {
+            options["read-zeroes"] = true;
+        }
+    }
 
     /// <inheritdoc/>
     public override IoTask<long> GetLengthAsync() => new(_bytes);

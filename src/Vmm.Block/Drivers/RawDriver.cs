@@ -31,6 +31,26 @@ public sealed class RawDriver : BlockDriver
     public override bool IsFormat => true;
 
     /// <inheritdoc/>
+    public override string? ExactFilename => _offset == 0 && _size is null ? File.Filename.StartsWith("json:", StringComparison.Ordinal) ? null : File.Filename : null;
+
+    /// <inheritdoc/>
+    public override void DescribeOptions(QDict options)
+    {
+        if (_offset != 0)
+        {
+            options["offset"] = _offset;
+        }
+
+        if (_size is { } size)
+        {
+            options["size"] = size;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void DescribeImage(ImageDescription image) => File.Driver.DescribeImage(image);
+
+    /// <inheritdoc/>
     public override bool HasZeroInit => Node.File!.Node.Driver.HasZeroInit;
 
     /// <inheritdoc/>

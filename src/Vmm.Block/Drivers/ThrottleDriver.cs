@@ -28,6 +28,12 @@ public sealed class ThrottleDriver(BlockdevOptionsThrottle options, ThrottleGrou
     /// <inheritdoc/>
     public override BlockRequestFlags SupportedZeroFlags => Child.Driver.SupportedZeroFlags | BlockRequestFlags.WriteUnchanged;
 
+    /// <inheritdoc/>
+    public override void DescribeOptions(QDict options) => options["throttle-group"] = _group!.Name;
+
+    /// <inheritdoc/>
+    public override void DescribeImage(ImageDescription image) => Child.Driver.DescribeImage(image);
+
     private BlockNode Child => Node.File!.Node;
 
     /// <inheritdoc/>

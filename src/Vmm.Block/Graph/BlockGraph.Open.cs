@@ -22,7 +22,6 @@ public sealed partial class BlockGraph
         BlockDriverInfo info = DriverRegistry.Find(options.Driver);
         BlockNode node = new(this, name, options.NodeName is not null, info.Create(options), common);
         _nodes.Add(name, node);
-        _order.Add(node);
         bool isOpened = false;
         try
         {
@@ -31,6 +30,7 @@ public sealed partial class BlockGraph
                 await AttachChildAsync(node, child);
             }
 
+            _order.Add(node);
             await node.Driver.OpenAsync();
             isOpened = true;
             await CompleteOpenAsync(node);

@@ -346,7 +346,7 @@ public sealed partial class BlockGraph
             string generated;
             do
             {
-                generated = $"#block{_generated++:D3}";
+                generated = $"#block{_generated++}{Random.Shared.Next(100):D2}";
             }
             while (_nodes.ContainsKey(generated));
             return generated;

@@ -13,6 +13,9 @@ public sealed partial class BlockNode
     private long _writeGeneration;
     private long _flushedGeneration;
 
+    /// <summary>Offset above which the next write is reported; 0 for none.</summary>
+    public long WriteThreshold { get; set; }
+
     /// <summary>End of the highest write so far, in bytes.</summary>
     public long WriteHighestOffset { get; private set; }
 

@@ -1,6 +1,6 @@
 using Vmm.Block.Drivers;
 using Vmm.Block.Options;
-using Vmm.ObjectModel.Block;
+using Vmm.Qapi;
 
 namespace Vmm.Block.Graph;
 
@@ -119,6 +119,9 @@ public sealed partial class BlockNode : IBlockParent
         }
     }
 
+    /// <summary>The file name, or "json:" and options, that would open the node again. Main loop.</summary>
+    public string Filename => Driver.ExactFilename ?? "json:" + DescribeOptions().ToJson();
+
     /// <inheritdoc/>
     public string Description => $"node '{Name}'";
 
@@ -138,6 +141,19 @@ public sealed partial class BlockNode : IBlockParent
 
     /// <summary>True when the other node is this one or somewhere below it.</summary>
     public bool Reaches(BlockNode other) => this == other || _children.Exists(edge => edge.Node.Reaches(other));
+
+    /// <summary>The options that would open the node again, with those of its children.</summary>
+    public QDict DescribeOptions()
+    {
+        QDict options = new() { ["driver"] = Driver.FormatName };
+        Driver.DescribeOptions(options);
+        foreach (BlockEdge edge in _children)
+        {
+            options[edge.Name] = edge.Node.DescribeOptions();
+        }
+
+        return options;
+    }
 
     /// <inheritdoc/>
     public void OnResized(BlockEdge edge)

@@ -111,6 +111,15 @@ public interface IBlockDevice
     /// <summary>The device's id, or its path where it has none; as events and queries show it.</summary>
     string QdevName { get; }
 
+    /// <summary>The medium can be changed.</summary>
+    bool IsRemovable => false;
+
+    /// <summary>The guest has locked the tray.</summary>
+    bool IsLocked => false;
+
+    /// <summary>The tray is open; null for a device without tray.</summary>
+    bool? IsTrayOpen => null;
+
     /// <summary>No more requests from now on; calls nest.</summary>
     void DrainBegin();
 

@@ -53,6 +53,12 @@ public sealed class FileDriver : BlockDriver
     public override string ExactFilename => _filename;
 
     /// <inheritdoc/>
+    public override void DescribeOptions(QDict options) => options["filename"] = _filename;
+
+    /// <inheritdoc/>
+    public override void DescribeImage(ImageDescription image) => image.IsDirty = false;
+
+    /// <inheritdoc/>
     public override bool HasZeroInit => _isRegular;
 
     /// <inheritdoc/>
