@@ -52,7 +52,7 @@ public sealed class GraphTests : BlockFixture
     [TestCase("{'driver': 'file', 'filename': '/nonexistent/x'}", "Could not open '/nonexistent/x': No such file or directory")]
     [TestCase("{'driver': 'file', 'filename': '/dev/null'}", "'file' driver requires '/dev/null' to be a regular file")]
     [TestCase("{'driver': 'host_device', 'filename': '/etc/passwd', 'read-only': true}", "'host_device' driver requires '/etc/passwd' to be either a character or block device")]
-    [TestCase("{'driver': 'raw', 'file': 'nothing'}", "Cannot find device='' nor node-name='nothing'")]
+    [TestCase("{'driver': 'raw', 'file': 'nothing'}", "Cannot find device='nothing' nor node-name='nothing'")]
     [TestCase("{'driver': 'null-co', 'node-name': '0a'}", "Invalid node-name: '0a'")]
     [TestCase("{'driver': 'raw', 'offset': 2000000000, 'file': {'driver': 'null-co'}}", "Offset (2000000000) cannot be greater than size of the containing file (1073741824)")]
     public void AFailedOpenLeavesNothing(string json, string message)

@@ -72,7 +72,7 @@ public sealed class RawDriver : BlockDriver
 
         if (_size is { } size && length - _offset < size)
         {
-            throw new QapiException($"The sum of offset ({_offset}) and size ({size}) has to be smaller or equal to the actual size of the containing file ({length})");
+            throw new QapiException($"The sum of offset ({_offset}) and size ({size}) has to be smaller or equal to the  actual size of the containing file ({length})");
         }
 
         await IoTask.CompletedTask;

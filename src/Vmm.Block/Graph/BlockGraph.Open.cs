@@ -57,7 +57,7 @@ public sealed partial class BlockGraph
         }
 
         return Find(reference.Reference!)
-            ?? throw new QapiException($"Cannot find device='' nor node-name='{reference.Reference}'");
+            ?? throw new QapiException($"Cannot find device='{reference.Reference}' nor node-name='{reference.Reference}'");
     }
 
     /// <summary>Attaches a child while its parent is being opened or changed.</summary>

@@ -79,7 +79,9 @@ public sealed class FileDriver : BlockDriver
 
         if (errno != Errno.OK)
         {
-            throw new QapiException($"Could not open '{_filename}': {errno.Message()}");
+            throw new QapiException(_filename.StartsWith("/dev/fdset/", StringComparison.Ordinal)
+                ? $"Could not dup FD for {_filename} flags {Flags(_isWritable):x}: {errno.Message()}"
+                : $"Could not open '{_filename}': {errno.Message()}");
         }
 
         Libc.FStat(_fd.Fd, out FileStatus status);
@@ -268,11 +270,10 @@ public sealed class FileDriver : BlockDriver
         }
     }
 
-    private Errno Open(bool writable)
-    {
-        int flags = (writable ? Libc.O_RDWR : Libc.O_RDONLY) | (Node.Options.IsDirect ? Libc.O_DIRECT : 0);
-        return _fdSets.Open(_filename, flags, out _fd);
-    }
+    private Errno Open(bool writable) => _fdSets.Open(_filename, Flags(writable), out _fd);
+
+    private int Flags(bool writable) =>
+        (writable ? Libc.O_RDWR : Libc.O_RDONLY) | (Node.Options.IsDirect ? Libc.O_DIRECT : 0);
 
     private void CheckKind(in FileStatus status)
     {
