@@ -22,6 +22,24 @@ public sealed class TimerTests
     public void DestroyLoop() => _loop.Dispose();
 
     [Test]
+    public void SteppingTheClockOverDeadlinesAllocatesNothing()
+    {
+        int fired = 0;
+        LoopTimer timer = null!;
+        timer = _loop.CreateTimer(ClockType.Virtual, () =>
+        {
+            fired++;
+            timer.ArmAfter(1000);
+        });
+        timer.ArmAfter(1000);
+        _clocks.StepVirtual(10_000);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        _clocks.StepVirtual(10_000_000);
+        long allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+        Assert.That((allocated, fired), Is.EqualTo((0L, 10_010)));
+    }
+
+    [Test]
     public void The_manual_clock_moves_by_command_alone()
     {
         Assert.That(_clocks.NowNs(ClockType.Virtual), Is.Zero);
