@@ -14,7 +14,9 @@ internal static class BareLoop
     private const ulong RamBytes = 64 << 20;
     private const int ThreadCpuClock = 3;
 
-    /// <summary>"wall" and "cpu" microseconds per exit of a guest as for <see cref="GuestProbes.Exits"/>, given as a 32-bit ELF file.</summary>
+    /// <summary>
+    /// "wall" and "cpu" microseconds per exit of a guest as for <see cref="GuestProbes.Exits"/>, given as a 32-bit ELF file.
+    /// </summary>
     public static IProbe Exits(byte[] elf, int count) => new FreshProbe(series =>
     {
         Check(KvmSystem.Open(out KvmSystem? kvm));
@@ -23,7 +25,8 @@ internal static class BareLoop
         using KvmVmFd vm = created!;
         Check(vm.SetTssAddr(0xFFFBD000));
         Check(vm.CreateIrqchip());
-        Check(MappedMemory.Map(RamBytes, Libc.PROT_READ | Libc.PROT_WRITE, Libc.MAP_PRIVATE | Libc.MAP_ANONYMOUS, -1, 0, out MappedMemory? mapped));
+        const int Flags = Libc.MAP_PRIVATE | Libc.MAP_ANONYMOUS;
+        Check(MappedMemory.Map(RamBytes, Libc.PROT_READ | Libc.PROT_WRITE, Flags, -1, 0, out MappedMemory? mapped));
         using MappedMemory ram = mapped!;
         uint entry = Load(elf, ram.AsSpan());
         Check(vm.SetUserMemoryRegion(new KvmUserspaceMemoryRegion { memory_size = RamBytes, userspace_addr = (ulong)ram.Address }));

@@ -8,7 +8,7 @@ namespace Vmm.Benchmarks;
 internal static class ExitGuest
 {
     /// <summary>How many exits lie between the marks.</summary>
-    public const int Count = 20_000;
+    public const int Count = 5_000;
 
     /// <summary>Byte writes to a port.</summary>
     public static byte[] Out(ushort port) => TestGuests.PortLoop(Count, port);

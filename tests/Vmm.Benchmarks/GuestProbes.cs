@@ -9,9 +9,10 @@ namespace Vmm.Benchmarks;
 internal static class GuestProbes
 {
     /// <summary>
-    /// "wall" and "cpu" microseconds per exit of a guest that makes <paramref name="count"/> of them between two marks on its debug console.
+    /// "wall" and "cpu" microseconds per exit of a guest that makes <paramref name="count"/> of them between two marks on its debug
+    /// console.
     /// </summary>
-    public static IProbe Exits(Subject subject, string machine, string kernel, int count, params string[] devices) => new FreshProbe(series =>
+    public static IProbe Exits(Subject subject, string machine, string kernel, int count, string[] devices) => new FreshProbe(series =>
     {
         using Launched l = Launched.Start(subject, [.. MonitorProbes.Guest(machine, kernel), "-debugcon", "stdio", .. devices]);
         l.ReadOutputUntil((byte)'B');
@@ -41,14 +42,15 @@ internal static class GuestProbes
             _launched = Launched.Start(
                 subject,
                 [
-                    "-machine", "microvm,memory-backend=ram", "-accel", "kvm", "-cpu", "qemu64", "-m", "64", "-nodefaults", "-display", "none",
-                    "-no-user-config", "-object", $"memory-backend-file,id=ram,mem-path={_file},size=64M,share=on", "-kernel", kernel, "-debugcon", "stdio",
+                    .. MonitorProbes.Guest("microvm,memory-backend=ram", kernel), "-debugcon", "stdio",
+                    "-object", $"memory-backend-file,id=ram,mem-path={_file},size=64M,share=on",
                 ]);
             _launched.Negotiate();
             _launched.ReadOutputByte();
             using FileStream file = new(_file, FileMode.Open, FileAccess.ReadWrite);
-            Errno errno = MappedMemory.Map(
-                RamBytes, Libc.PROT_READ | Libc.PROT_WRITE, Libc.MAP_SHARED, (int)file.SafeFileHandle.DangerousGetHandle(), 0, out MappedMemory? ram);
+            int fd = (int)file.SafeFileHandle.DangerousGetHandle();
+            const int Protection = Libc.PROT_READ | Libc.PROT_WRITE;
+            Errno errno = MappedMemory.Map(RamBytes, Protection, Libc.MAP_SHARED, fd, 0, out MappedMemory? ram);
             _ram = ram ?? throw new IOException(errno.ToString());
             (double us0, double tsc0) = Calibrate(1.0);
             Thread.Sleep(100);

@@ -49,10 +49,13 @@ internal static class MonitorProbes
         series.Add("cpu", (l.CpuNs - cpu) / 1e6);
     });
 
-    /// <summary>Milliseconds to answer a command with a string of <paramref name="kib"/> KiB, which the error in the answer repeats.</summary>
+    /// <summary>
+    /// Milliseconds to answer a command with a string of <paramref name="kib"/> KiB, which the error in the answer repeats.
+    /// </summary>
     public static IProbe LongString(Subject subject, int kib)
     {
-        byte[] command = Encoding.UTF8.GetBytes("{\"execute\":\"qom-list\",\"arguments\":{\"path\":\"" + new string('x', kib << 10) + "\"}}");
+        string path = new('x', kib << 10);
+        byte[] command = Encoding.UTF8.GetBytes($"{{\"execute\":\"qom-list\",\"arguments\":{{\"path\":\"{path}\"}}}}");
         return new FreshProbe(series =>
         {
             using Launched l = Launched.Start(subject, s_idle);
@@ -70,7 +73,10 @@ internal static class MonitorProbes
 
     /// <summary>Arguments of a small guest without default devices.</summary>
     public static string[] Guest(string machine, string kernel) =>
-        ["-machine", machine, "-accel", "kvm", "-cpu", "qemu64", "-m", "64", "-nodefaults", "-display", "none", "-no-user-config", "-kernel", kernel];
+    [
+        "-machine", machine, "-accel", "kvm", "-cpu", "qemu64", "-m", "64", "-nodefaults", "-display", "none", "-no-user-config",
+        "-kernel", kernel,
+    ];
 
     /// <summary>query-status round trips on one connection: "wall" in microseconds each, "cpu" per command.</summary>
     public sealed class RoundTrip : IProbe
@@ -101,7 +107,10 @@ internal static class MonitorProbes
         public void Dispose() => _launched.Dispose();
     }
 
-    /// <summary>A thousand query-status commands sent at once: "rate" in commands per second, "cpu" in microseconds per command.</summary>
+    /// <summary>
+    /// A thousand query-status commands sent at once: "rate" in commands per second, "cpu" in microseconds per command, "Rss" in KiB
+    /// afterwards.
+    /// </summary>
     public sealed class Pipelined : IProbe
     {
         private const int Count = 1000;
@@ -138,6 +147,7 @@ internal static class MonitorProbes
             series.Add("rate", Count / Stopwatch.GetElapsedTime(t).TotalSeconds);
             sender.Join();
             series.Add("cpu", (_launched.CpuNs - cpu) / 1e3 / Count);
+            series.Add("Rss", _launched.MemoryKiB("Rss"));
         }
 
         public void Dispose() => _launched.Dispose();

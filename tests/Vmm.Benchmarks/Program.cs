@@ -50,16 +50,18 @@ Measurement FirstWrite(string name, string machine, string kernel, double? bar, 
     SamplesOfOther = others,
 };
 
+// What else runs on the machine only ever adds to the time of an exit: the lower quartile is nearer to the truth than the median.
+const double LeastDisturbed = 0.25;
 Measurement Exits(string name, byte[] guest, params string[] devices)
 {
     const int Count = ExitGuest.Count;
     string file = Save($"exits-{name.Replace(' ', '-')}.elf", guest);
     return new(
-        9,
+        25,
         s => GuestProbes.Exits(s, "microvm", file, Count, devices),
-        new Row($"exit: {name}", "us", 1.1),
-        new Row("  the same, CPU time", "us", 1.1, "cpu"),
-        new Row("  the same, without the kernel's part (a bare loop over KVM_RUN)", "us", 1.1, "cpu", WithoutKernel: true))
+        new Row($"exit: {name}", "us", 1.1, Fraction: LeastDisturbed),
+        new Row("  the same, CPU time", "us", 1.1, "cpu", LeastDisturbed),
+        new Row("  the same, without the kernel's part (a bare loop over KVM_RUN)", "us", 1.1, "cpu", LeastDisturbed, WithoutKernel: true))
     {
         Bare = () => BareLoop.Exits(guest, Count),
     };
@@ -96,7 +98,8 @@ List<Measurement> measurements =
         11,
         static s => new MonitorProbes.Pipelined(s),
         new Row("1000 pipelined commands", "per s", 20, "rate", HigherIsBetter: true),
-        new Row("  CPU time per command", "us", 0.05, "cpu")),
+        new Row("  CPU time per command", "us", 0.05, "cpu"),
+        new Row("  RSS after 12,000 commands", "KiB", 0.5, "Rss", 1)),
     new(
         9,
         MonitorProbes.Schema,
@@ -114,8 +117,10 @@ List<Measurement> measurements =
         10,
         s => new GuestProbes.Pause(s, stamp),
         new Row("stop while a vCPU computes: to the reply", "us", null, "stop"),
+        new Row("stop while a vCPU computes: to the reply, tenth percentile", "us", null, "stop", 0.1),
         new Row("stop while a vCPU computes: to the guest's last instruction", "us", null, "last"),
         new Row("stop and cont", "us", null, "cycle"),
+        new Row("stop and cont, tenth percentile", "us", null, "cycle", 0.1),
         new Row("  the same, CPU time", "us", null, "cpu")),
 ];
 
@@ -151,10 +156,15 @@ static bool Print(Measurement measurement, (Series Mine, Series Other, Series Ba
         bool ok = ratio is not { } r || row.Bar is not { } bar || (row.HigherIsBetter ? r >= bar : r <= bar);
         missed |= !ok;
         string wanted = row.Bar is { } b ? (row.HigherIsBetter ? ">= " : "<= ") + b.ToString(CultureInfo.InvariantCulture) : "";
-        Console.WriteLine($"| {row.Name} | {row.Unit} | {Number(mine)} | {Number(other)} | {Number(ratio)} | {wanted}{(ok ? "" : " missed")} |");
+        string verdict = ok ? "" : " missed";
+        Console.WriteLine($"| {row.Name} | {row.Unit} | {Number(mine)} | {Number(other)} | {Number(ratio)} | {wanted}{verdict} |");
     }
 
     return missed;
 }
 
-static string Number(double? value) => value is not { } v ? "" : v.ToString(Math.Abs(v) >= 100 ? "F0" : Math.Abs(v) >= 10 ? "F1" : Math.Abs(v) >= 1 ? "F2" : "F3", CultureInfo.InvariantCulture);
+static string Number(double? value)
+{
+    double size = Math.Abs(value ?? 0);
+    return value?.ToString(size >= 100 ? "F0" : size >= 10 ? "F1" : size >= 1 ? "F2" : "F3", CultureInfo.InvariantCulture) ?? "";
+}

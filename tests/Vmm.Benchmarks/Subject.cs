@@ -44,10 +44,8 @@ internal sealed class Launched : IDisposable
         Check(Libc.SocketPair(Libc.SOCK_STREAM | Libc.SOCK_CLOEXEC, out SafeFd ours, out SafeFd theirs));
         Check(Libc.Pipe(Libc.O_CLOEXEC, out SafeFd outRead, out SafeFd outWrite));
         Check(Libc.Open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, out SafeFd none));
-        SpawnOptions options = new()
-        {
-            Duplicate = [(none.Fd, 0), (outWrite.Fd, 1), (Environment.GetEnvironmentVariable("VMM_BENCH_STDERR") is null ? none.Fd : 2, 2), (theirs.Fd, 3)],
-        };
+        int errors = Environment.GetEnvironmentVariable("VMM_BENCH_STDERR") is null ? none.Fd : 2;
+        SpawnOptions options = new() { Duplicate = [(none.Fd, 0), (outWrite.Fd, 1), (errors, 2), (theirs.Fd, 3)] };
         string[] all = [subject.Binary, .. arguments, "-chardev", "socket,id=benchmon,fd=3", "-mon", "chardev=benchmon,mode=control"];
         long start = Stopwatch.GetTimestamp();
         Check(Libc.Spawn(subject.Binary, all, options, out int pid));
