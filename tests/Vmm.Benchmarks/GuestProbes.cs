@@ -52,10 +52,8 @@ internal static class GuestProbes
             const int Protection = Libc.PROT_READ | Libc.PROT_WRITE;
             Errno errno = MappedMemory.Map(RamBytes, Protection, Libc.MAP_SHARED, fd, 0, out MappedMemory? ram);
             _ram = ram ?? throw new IOException(errno.ToString());
-            (double us0, double tsc0) = Calibrate(1.0);
-            Thread.Sleep(100);
-            (double us1, double tsc1) = Calibrate(1.0);
-            _ticksPerUs = (tsc1 - tsc0) / (us1 - us0);
+            _ticksPerUs = MeasureRate(Now());
+            _ticksPerUs = MeasureRate(Calibrate(_ticksPerUs));
             Sample(new Series());
         }
 
@@ -95,6 +93,20 @@ internal static class GuestProbes
 
         private static double NowUs() => Stopwatch.GetTimestamp() * (1e6 / Stopwatch.Frequency);
 
+        // The guest's clock first: a pause between the two readings then makes it look older, never ahead of us.
+        private (double Us, double Tsc) Now()
+        {
+            double tsc = Counter;
+            return (NowUs(), tsc);
+        }
+
+        private double MeasureRate((double Us, double Tsc) since)
+        {
+            Thread.Sleep(100);
+            (double us, double tsc) = _ticksPerUs > 0 ? Calibrate(_ticksPerUs) : Now();
+            return (tsc - since.Tsc) / (us - since.Us);
+        }
+
         /// <summary>A moment in both clocks: of many readings the one in which the guest's is least behind.</summary>
         private (double Us, double Tsc) Calibrate(double ticksPerUs)
         {
@@ -102,8 +114,7 @@ internal static class GuestProbes
             double least = double.MaxValue;
             for (int i = 0; i < 200; i++)
             {
-                double us = NowUs();
-                double tsc = Counter;
+                (double us, double tsc) = Now();
                 double behind = (us * ticksPerUs) - tsc;
                 if (behind < least)
                 {
