@@ -155,6 +155,7 @@ internal sealed class VirtualMachine
         IReadOnlyList<LegacyBackend> consoles = backends.ResolveDebugConsoles() ?? throw new ProcessExitException(1);
         LegacyBackend? qtest = _configuration.Qtest.Chardev is { } text ? backends.ResolveQtest(text) ?? throw new ProcessExitException(1) : null;
         AddObjects(ref location);
+        AddBlockdevs(ref location);
 
         location = null;
         ChooseAccelerator();
@@ -478,6 +479,22 @@ internal sealed class VirtualMachine
             }
 
             _objects.Add(option.Properties, option.IsJson ? QapiInputMode.Json : QapiInputMode.Keyval);
+        }
+
+        location = null;
+    }
+
+    private void AddBlockdevs(ref string? location)
+    {
+        foreach (BlockdevOption option in _configuration.Blockdevs)
+        {
+            location = option.Location;
+            if (option.Options.NodeName is null)
+            {
+                throw new QapiException("'node-name' must be specified for the root node");
+            }
+
+            _blocks.AddMonitorOwned(_loop.RunUntil(_blocks.OpenAsync(option.Options)));
         }
 
         location = null;

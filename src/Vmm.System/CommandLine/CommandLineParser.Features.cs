@@ -1,3 +1,4 @@
+using Vmm.Block.Options;
 using Vmm.Qapi;
 using Vmm.Qapi.Options;
 
@@ -71,6 +72,21 @@ public sealed partial class CommandLineParser
         {
             ReadOpts("device", value);
         }
+    }
+
+    private void ReadBlockdev(string value)
+    {
+        bool json = IsJson(value);
+        bool help = false;
+        QDict properties = json ? ParseJson(value) : KeyvalParser.Parse(value, "driver", out help);
+        if (help)
+        {
+            throw new QapiException("Help is not available for this option");
+        }
+
+        BlockdevOptions options = BlockdevOptions.QapiRead(
+            properties, new QapiReader(json ? QapiInputMode.Json : QapiInputMode.Keyval), null);
+        _blockdevs.Add(new BlockdevOption(options, _location));
     }
 
     private void ReadObject(string value)

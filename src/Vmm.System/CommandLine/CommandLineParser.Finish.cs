@@ -63,6 +63,7 @@ public sealed partial class CommandLineParser
             Accelerators = accel,
             Cpu = _cpu,
             Objects = _objects,
+            Blockdevs = _blockdevs,
             Devices = devices,
             Backends = _backends,
             Globals = globals,

@@ -15,6 +15,7 @@ public sealed partial class CommandLineParser : IOptionDiagnostics
     private readonly OptionLists _lists = new();
     private readonly QDict _machine = [];
     private readonly List<ObjectOption> _objects = [];
+    private readonly List<BlockdevOption> _blockdevs = [];
     private readonly List<DeviceOption> _jsonDevices = [];
     private readonly List<string> _directories = [];
     private readonly List<TraceSwitch> _traces = [];
@@ -282,6 +283,9 @@ public sealed partial class CommandLineParser : IOptionDiagnostics
                 break;
             case OptionId.Nographic:
                 _nographic = true;
+                break;
+            case OptionId.Blockdev:
+                ReadBlockdev(value);
                 break;
             case OptionId.Object:
                 ReadObject(value);

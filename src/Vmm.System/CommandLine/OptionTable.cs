@@ -43,6 +43,7 @@ internal enum OptionId
     NoShutdown,
     NoUserConfig,
     Nographic,
+    Blockdev,
     Object,
     Overcommit,
     Parallel,
@@ -130,13 +131,14 @@ internal static class OptionTable
             "set" => With(OptionId.Set),
             "smp" => With(OptionId.Smp),
             "S" => Flag(OptionId.Stopped),
+            "blockdev" => With(OptionId.Blockdev),
             "trace" => With(OptionId.Trace),
             "uuid" => With(OptionId.Uuid),
             "version" => Flag(OptionId.Version),
             "vga" => With(OptionId.Vga),
             "watchdog-action" => With(OptionId.WatchdogAction),
 
-            "acpitable" or "audio" or "audiodev" or "blockdev" or "cdrom" or "chroot" or "compat" or "dfilter" or "drive" or "dtb"
+            "acpitable" or "audio" or "audiodev" or "cdrom" or "chroot" or "compat" or "dfilter" or "drive" or "dtb"
                 or "dump-vmstate" or "echr" or "fda" or "fdb" or "fsdev" or "fw_cfg" or "gdb" or "hda" or "hdb" or "hdc" or "hdd"
                 or "icount" or "incoming" or "iscsi" or "k" or "loadvm" or "mem-path" or "mtdblock" or "netdev" or "numa"
                 or "option-rom" or "pflash" or "plugin" or "rotate" or "runas" or "sandbox" or "sd" or "seed" or "smbios" or "spice"

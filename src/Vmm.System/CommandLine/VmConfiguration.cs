@@ -1,3 +1,4 @@
+using Vmm.Block.Options;
 using Vmm.Qapi;
 using Vmm.Qapi.Options;
 
@@ -23,6 +24,9 @@ public sealed record VmConfiguration
 
     /// <summary>-object in order.</summary>
     public required IReadOnlyList<ObjectOption> Objects { get; init; }
+
+    /// <summary>Block nodes (-blockdev), in order.</summary>
+    public required IReadOnlyList<BlockdevOption> Blockdevs { get; init; }
 
     /// <summary>-device in order.</summary>
     public required IReadOnlyList<DeviceOption> Devices { get; init; }
@@ -183,3 +187,8 @@ public sealed record MessageConfiguration(bool Timestamp, bool GuestName);
 /// <param name="Chardev">Character device in the legacy syntax of -serial, or null.</param>
 /// <param name="LogPath">-qtest-log, or null.</param>
 public sealed record QtestConfiguration(string? Chardev, string? LogPath);
+
+/// <summary>A block node of the command line.</summary>
+/// <param name="Options">The node.</param>
+/// <param name="Location">Where it was given, for messages.</param>
+public sealed record BlockdevOption(BlockdevOptions Options, string? Location);
