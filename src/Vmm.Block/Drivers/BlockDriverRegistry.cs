@@ -1,4 +1,5 @@
 using Vmm.Block.Drivers.Files;
+using Vmm.Block.Drivers.Qcow2;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
 using Vmm.Block.Throttling;
@@ -13,6 +14,12 @@ namespace Vmm.Block.Drivers;
 /// <param name="Reference">The node.</param>
 public readonly record struct ChildDefinition(string Name, ChildRole Role, BlockdevRef Reference);
 
+/// <summary>How much a file looks like an image of a format.</summary>
+/// <param name="head">The first 2048 bytes of the file, or all of it.</param>
+/// <param name="name">The file's name, where it has one.</param>
+/// <returns>0 for not at all, to 100 for certainly.</returns>
+public delegate int ImageProbe(ReadOnlySpan<byte> head, string? name);
+
 /// <summary>A driver that options can name.</summary>
 public sealed class BlockDriverInfo
 {
@@ -21,6 +28,9 @@ public sealed class BlockDriverInfo
 
     /// <summary>The children that these options define, in the order in which they are opened.</summary>
     public Func<BlockdevOptions, IReadOnlyList<ChildDefinition>> Children { get; init; } = static _ => [];
+
+    /// <summary>For image formats that can be told by their contents.</summary>
+    public ImageProbe? Probe { get; init; }
 }
 
 /// <summary>The drivers that there are. Filled before the first node is opened.</summary>
@@ -38,6 +48,12 @@ public sealed class BlockDriverRegistry
         Add(BlockdevDriver.HostDevice, new BlockDriverInfo { Create = o => new FileDriver(o.HostDevice!, isDevice: true, fdSets, workers) });
         Add(BlockdevDriver.NullCo, new BlockDriverInfo { Create = static o => new NullDriver("null-co", o.NullCo!) });
         Add(BlockdevDriver.NullAio, new BlockDriverInfo { Create = static o => new NullDriver("null-aio", o.NullAio!) });
+        Add(BlockdevDriver.Qcow2, new BlockDriverInfo
+        {
+            Create = o => new Qcow2Driver(o.Qcow2!, workers),
+            Children = static o => Qcow2Children(o.Qcow2!),
+            Probe = static (head, _) => Qcow2Header.Probe(head),
+        });
         Add(BlockdevDriver.Raw, new BlockDriverInfo
         {
             Create = static o => new RawDriver(o.Raw!),
@@ -59,6 +75,39 @@ public sealed class BlockDriverRegistry
     /// <summary>Adds a driver.</summary>
     public void Add(BlockdevDriver driver, BlockDriverInfo info) => _drivers.Add(driver, info);
 
+    /// <summary>The format that the beginning of a file looks most like; "raw" when it looks like nothing.</summary>
+    public string Probe(ReadOnlySpan<byte> head, string? name)
+    {
+        int best = 0;
+        BlockdevDriver found = BlockdevDriver.Raw;
+        foreach ((BlockdevDriver driver, BlockDriverInfo info) in _drivers)
+        {
+            int score = info.Probe?.Invoke(head, name) ?? 0;
+            if (score > best)
+            {
+                (best, found) = (score, driver);
+            }
+        }
+
+        return found.ToWire();
+    }
+
     /// <summary>The driver of that name.</summary>
     public BlockDriverInfo Find(BlockdevDriver driver) => _drivers[driver];
+
+    private static List<ChildDefinition> Qcow2Children(BlockdevOptionsQcow2 options)
+    {
+        List<ChildDefinition> children = [new ChildDefinition("file", ChildRole.Image, options.File)];
+        if (options.DataFile is { } data)
+        {
+            children.Add(new ChildDefinition("data-file", ChildRole.Data, data));
+        }
+
+        if (options.Backing?.ToRef() is { } backing)
+        {
+            children.Add(new ChildDefinition("backing", ChildRole.Cow, backing));
+        }
+
+        return children;
+    }
 }

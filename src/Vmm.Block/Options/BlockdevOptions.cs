@@ -19,6 +19,9 @@ public enum BlockdevDriver
     /// <summary>Reads anything, keeps nothing.</summary>
     NullCo,
 
+    /// <summary>A qcow2 image.</summary>
+    Qcow2,
+
     /// <summary>An image without metadata.</summary>
     Raw,
 
@@ -107,6 +110,10 @@ public sealed partial record BlockdevOptions
     /// <summary>Nothing.</summary>
     [QapiBranch("null-co")]
     public BlockdevOptionsNull? NullCo { get; init; }
+
+    /// <summary>A qcow2 image.</summary>
+    [QapiBranch("qcow2")]
+    public BlockdevOptionsQcow2? Qcow2 { get; init; }
 
     /// <summary>A raw image.</summary>
     [QapiBranch("raw")]

@@ -1,0 +1,170 @@
+using Vmm.Block.Graph;
+using Vmm.EventLoop.Tasks;
+using Vmm.Interop;
+using Vmm.ObjectModel.Block;
+
+namespace Vmm.Block.Drivers.Qcow2;
+
+/// <content>Reads, and what ranges hold.</content>
+public sealed partial class Qcow2Driver
+{
+    /// <inheritdoc/>
+    public override IoTask<int> ReadAsync(long offset, IoVectors data, BlockRequestFlags flags)
+    {
+        if (_mapping.TryLookup(offset, data.Size, out Qcow2Extent extent) && extent.Kind == Qcow2Kind.Normal && extent.Bytes == data.Size && !_isFailed)
+        {
+            return ReadPlaceAsync(extent.HostOffset, data);
+        }
+
+        return ReadPartsAsync(offset, data);
+    }
+
+    /// <inheritdoc/>
+    public override async IoTask<BlockStatus> StatusAsync(long offset, long bytes, bool wantZero)
+    {
+        if (_isFailed)
+        {
+            return BlockStatus.Error(BlockResult.NoMedium);
+        }
+
+        var (result, extent) = await FindAsync(offset, bytes);
+        if (result < 0)
+        {
+            return BlockStatus.Error(result);
+        }
+
+        BlockStatusFlags flags = extent.Kind switch
+        {
+            Qcow2Kind.Zero or Qcow2Kind.ZeroPlaced => BlockStatusFlags.Zero,
+            Qcow2Kind.Normal => BlockStatusFlags.Data,
+            Qcow2Kind.Compressed => BlockStatusFlags.Data | BlockStatusFlags.Compressed,
+            _ => BlockStatusFlags.None,
+        };
+        return extent.Kind is Qcow2Kind.Normal or Qcow2Kind.ZeroPlaced or Qcow2Kind.UnallocatedPlaced
+            ? new BlockStatus(flags | BlockStatusFlags.OffsetValid, extent.Bytes, extent.HostOffset, Data)
+            : new BlockStatus(flags, extent.Bytes);
+    }
+
+    private async IoTask<int> ReadPlaceAsync(long place, IoVectors data)
+    {
+        int phase = _limbo.Enter();
+        int result = await Data.ReadAsync(place, data);
+        _limbo.Leave(phase);
+        return result;
+    }
+
+    private async IoTask<int> ReadPartsAsync(long offset, IoVectors data)
+    {
+        if (_isFailed)
+        {
+            return BlockResult.NoMedium;
+        }
+
+        int phase = _limbo.Enter();
+        int result = 0;
+        for (long done = 0; done < data.Size && result >= 0;)
+        {
+            (result, Qcow2Extent extent) = await FindAsync(offset + done, data.Size - done);
+            if (result < 0)
+            {
+                break;
+            }
+
+            if (extent.Bytes == data.Size)
+            {
+                result = await ReadExtentAsync(offset, extent, data);
+                break;
+            }
+
+            IoVectors part = IoVectors.RentSlice(data, done, extent.Bytes);
+            result = await ReadExtentAsync(offset + done, extent, part);
+            part.Return();
+            done += extent.Bytes;
+        }
+
+        _limbo.Leave(phase);
+        return result;
+    }
+
+    /// <summary>Looks up the beginning of a range, loading what is needed.</summary>
+    private async IoTask<(int Result, Qcow2Extent Extent)> FindAsync(long offset, long bytes)
+    {
+        if (!_mapping.TryLookup(offset, bytes, out Qcow2Extent extent))
+        {
+            await _lock.EnterAsync();
+            int result = await _mapping.LoadAsync(offset);
+            bool isFound = _mapping.TryLookup(offset, bytes, out extent);
+            _lock.Exit();
+            if (result < 0 || !isFound)
+            {
+                return (result < 0 ? result : BlockResult.Io, default);
+            }
+        }
+
+        return extent.Kind == Qcow2Kind.Invalid || (extent.Kind == Qcow2Kind.Compressed && _header.HasDataFile)
+            ? (ReportInvalid(offset, extent), default)
+            : (0, extent);
+    }
+
+    private async IoTask<int> ReadExtentAsync(long offset, Qcow2Extent extent, IoVectors data)
+    {
+        switch (extent.Kind)
+        {
+            case Qcow2Kind.Normal:
+                return await Data.ReadAsync(extent.HostOffset, data);
+            case Qcow2Kind.Compressed:
+                return await ReadCompressedAsync(offset, extent, data);
+            case Qcow2Kind.Unallocated or Qcow2Kind.UnallocatedPlaced when Node.Backing is { } backing:
+                return await backing.Node.ReadAsync(offset, data);
+            default:
+                data.Fill(0, data.Size, 0);
+                return 0;
+        }
+    }
+
+    private async IoTask<int> ReadCompressedAsync(long offset, Qcow2Extent extent, IoVectors data)
+    {
+        Qcow2CodecWork codec = RentCodec();
+        codec.IsCompress = false;
+        codec.PackedBytes = Math.Min(_mapping.CompressedBytes(extent.Entry), codec.Packed.Length);
+        int result = await _file.ReadAsync(extent.HostOffset, codec.Packed, 0, codec.PackedBytes);
+        if (result >= 0)
+        {
+            result = (int)await codec.RunAsync(_workers);
+        }
+
+        if (result >= 0)
+        {
+            data.CopyFrom(0, codec.Cluster.Span.Slice((int)(offset & (_header.ClusterBytes - 1)), (int)data.Size));
+        }
+
+        _codecs.Push(codec);
+        return result;
+    }
+
+    private Qcow2CodecWork RentCodec() => _codecs.TryPop(out Qcow2CodecWork? codec) ? codec : new Qcow2CodecWork(_header.Compression)
+    {
+        Cluster = new NativeBuffer(_header.ClusterBytes),
+
+        // What is not compressible is not compressed; foreign images may have it longer, by the sector in which it begins.
+        Packed = new NativeBuffer((2 * _header.ClusterBytes) + 1024),
+    };
+
+    private int ReportInvalid(long offset, Qcow2Extent extent)
+    {
+        string where = $"(L1 index: 0x{_mapping.L1Index(offset):x})";
+        string message = extent.Entry == 0
+            ? $"L2 table offset unaligned {where}"
+            : extent.Kind == Qcow2Kind.Compressed
+                ? $"Compressed cluster entry found in image with external data file {where}"
+                : $"Cluster allocation offset 0x{extent.HostOffset:x} unaligned {where}";
+        Corrupt(isFatal: true, -1, -1, message);
+        return BlockResult.Io;
+    }
+
+    private void Corrupt(bool isFatal, long offset, long bytes, string message)
+    {
+        _isFailed |= isFatal;
+        Node.Graph.ReportCorruption(Node, message, offset, bytes, isFatal && !Node.IsReadOnly);
+    }
+}

@@ -1,0 +1,101 @@
+using System.Buffers.Binary;
+using Vmm.Block.Graph;
+using Vmm.EventLoop.Tasks;
+using Vmm.Interop;
+using Vmm.ObjectModel.Block;
+
+namespace Vmm.Block.Drivers.Qcow2;
+
+/// <summary>Metadata of an image in its file: reads, writes, barriers. Results are 0 or a negative errno. Home: the node's loop.</summary>
+internal sealed class Qcow2File(BlockEdge edge)
+{
+    /// <summary>The file's node.</summary>
+    internal BlockNode Node => edge.Node;
+
+    /// <summary>Bytes of the file.</summary>
+    internal long Length => edge.Node.Length;
+
+    /// <summary>Reads into a part of a buffer; what lies behind the end of the file is zero.</summary>
+    internal async IoTask<int> ReadAsync(long offset, NativeBuffer buffer, int position, int length)
+    {
+        IoVectors data = IoVectors.Rent(buffer.Vector(position, length));
+        int result = await edge.Node.ReadAsync(offset, data);
+        data.Return();
+        return result;
+    }
+
+    /// <summary>Writes a part of a buffer.</summary>
+    internal async IoTask<int> WriteAsync(long offset, NativeBuffer buffer, int position, int length)
+    {
+        IoVectors data = IoVectors.Rent(buffer.Vector(position, length));
+        int result = await edge.Node.WriteAsync(offset, data);
+        data.Return();
+        return result;
+    }
+
+    /// <summary>Writes bytes of managed memory.</summary>
+    internal async IoTask<int> WriteBytesAsync(long offset, ReadOnlyMemory<byte> bytes)
+    {
+        if (bytes.IsEmpty)
+        {
+            return 0;
+        }
+
+        using NativeBuffer buffer = new(bytes.Length);
+        bytes.Span.CopyTo(buffer.Span);
+        return await WriteAsync(offset, buffer, 0, bytes.Length);
+    }
+
+    /// <summary>Reads bytes into managed memory.</summary>
+    internal async IoTask<int> ReadBytesAsync(long offset, Memory<byte> bytes)
+    {
+        if (bytes.IsEmpty)
+        {
+            return 0;
+        }
+
+        using NativeBuffer buffer = new(bytes.Length);
+        int result = await ReadAsync(offset, buffer, 0, bytes.Length);
+        if (result >= 0)
+        {
+            buffer.Span.CopyTo(bytes.Span);
+        }
+
+        return result;
+    }
+
+    /// <summary>Makes a range zero.</summary>
+    internal IoTask<int> ZeroAsync(long offset, long bytes) => edge.Node.WriteZeroesAsync(offset, bytes);
+
+    /// <summary>All writes so far are on stable storage before any later one.</summary>
+    internal IoTask<int> BarrierAsync() => edge.Node.FlushAsync();
+
+    /// <summary>Reads a table of 64-bit numbers.</summary>
+    internal async IoTask<int> ReadTableAsync(long offset, ulong[] table)
+    {
+        byte[] bytes = new byte[8 * table.Length];
+        int result = await ReadBytesAsync(offset, bytes);
+        for (int i = 0; result >= 0 && i < table.Length; i++)
+        {
+            table[i] = BinaryPrimitives.ReadUInt64BigEndian(bytes.AsSpan(8 * i));
+        }
+
+        return result;
+    }
+
+    /// <summary>Writes numbers of a table.</summary>
+    /// <param name="offset">Where the table begins.</param>
+    /// <param name="table">The table.</param>
+    /// <param name="first">First number to be written.</param>
+    /// <param name="count">How many.</param>
+    internal async IoTask<int> WriteTableAsync(long offset, ulong[] table, int first, int count)
+    {
+        byte[] bytes = new byte[8 * count];
+        for (int i = 0; i < count; i++)
+        {
+            BinaryPrimitives.WriteUInt64BigEndian(bytes.AsSpan(8 * i), table[first + i]);
+        }
+
+        return await WriteBytesAsync(offset + (8L * first), bytes);
+    }
+}
