@@ -76,7 +76,8 @@ internal static class CommandRegistration
             MonitorCatalog.RegisterHmp(terminal, human);
             ChardevsCatalog.RegisterHmp(terminal, new ChardevHmpCommands(t.Chardevs, chardevs));
             DevicesCatalog.RegisterHmp(terminal, chipset);
-            KvmCatalog.RegisterHmp(terminal, cpusHuman, memoryHuman);
+            KvmCatalog.RegisterHmp(terminal, cpusHuman, memoryHuman, new StatsHmpCommands(stats, cpusHuman));
+            MachinesCatalog.RegisterHmp(terminal, new BootCommands(t.Machine));
             ObjectModelCatalog.RegisterHmp(terminal, devices, machine, save, objects, qom, run, trace);
         };
     }

@@ -532,6 +532,14 @@ internal sealed class VirtualMachine
             Reporter.Warning(warning);
         }
 
+        _devices.PrepareForUser = device =>
+        {
+            if (device is X86Cpu cpu && cpu.ModelName == spec.Model)
+            {
+                spec.Apply(_tree.Types, cpu);
+                cpu.Warn = text => Reporter.Warning(text);
+            }
+        };
         CpuTopology topology = new((int)smp.Sockets, (int)smp.Dies, (int)(smp.Cores * smp.Clusters), (int)smp.Threads);
         return (machine, index, apicId) =>
         {

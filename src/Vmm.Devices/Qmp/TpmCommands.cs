@@ -87,6 +87,27 @@ public static class TpmCommands
     [QmpCommand("query-tpm", Since = "1.5")]
     public static List<TpmInfo> QueryTpm() => [];
 
+    /// <summary>Shows the modules of the machine.</summary>
+    [HmpCommand("info tpm", Help = "show the TPM device")]
+    public static void InfoTpm(HmpContext context)
+    {
+        List<TpmInfo> modules = QueryTpm();
+        if (modules.Count > 0)
+        {
+            context.PrintLine("TPM device:");
+        }
+
+        for (int i = 0; i < modules.Count; i++)
+        {
+            TpmInfo module = modules[i];
+            context.PrintLine($" tpm{i}: model={module.Model.ToWire()}");
+            context.Print($"  \\ {module.Id}: type={module.Options.Type.ToWire()}");
+            context.Print(module.Options.Passthrough?.Path is { } path ? ",path=" + path : "");
+            context.Print(module.Options.Passthrough?.CancelPath is { } cancel ? ",cancel-path=" + cancel : "");
+            context.PrintLine(module.Options.Emulator?.Chardev is { } chardev ? ",chardev=" + chardev : "");
+        }
+    }
+
     /// <summary>The front ends that exist.</summary>
     [QmpCommand("query-tpm-models", Since = "1.5")]
     public static List<TpmModel> QueryTpmModels() => [];

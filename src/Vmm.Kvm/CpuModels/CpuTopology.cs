@@ -21,11 +21,18 @@ public readonly record struct CpuTopology(int Sockets, int Dies, int Cores, int 
     public int SocketShift => DieShift + Bits(Dies);
 
     /// <summary>APIC id of a CPU by its index: every level has a power of two of ids (Intel SDM vol. 3, 8.9).</summary>
-    public uint ApicId(int index)
-    {
-        CpuPlace place = Place(index);
-        return ((uint)place.Socket << SocketShift) | ((uint)place.Die << DieShift) | ((uint)place.Core << CoreShift) | (uint)place.Thread;
-    }
+    public uint ApicId(int index) => ApicId(Place(index));
+
+    /// <summary>APIC id of a CPU by its place.</summary>
+    public uint ApicId(CpuPlace place) =>
+        ((uint)place.Socket << SocketShift) | ((uint)place.Die << DieShift) | ((uint)place.Core << CoreShift) | (uint)place.Thread;
+
+    /// <summary>The place that an APIC id means, which the topology need not have.</summary>
+    public CpuPlace PlaceOf(uint apicId) => new(
+        (int)(apicId >> SocketShift),
+        (int)(apicId >> DieShift & ((1u << (SocketShift - DieShift)) - 1)),
+        (int)(apicId >> CoreShift & ((1u << (DieShift - CoreShift)) - 1)),
+        (int)(apicId & ((1u << CoreShift) - 1)));
 
     /// <summary>Where a CPU sits, by its index.</summary>
     public CpuPlace Place(int index)
@@ -53,9 +60,16 @@ public interface ICpuTopology
     /// <summary>Slots by CPU index; null where no CPU is plugged.</summary>
     IReadOnlyList<X86Cpu?> Slots { get; }
 
+    /// <summary>The CPUs in the order in which they were plugged in.</summary>
+    IReadOnlyList<X86Cpu> Plugged { get; }
+
     /// <summary>True for machine types with ids for dies (machines without leave them out of replies).</summary>
     bool HasDies { get; }
 
     /// <summary>False where the machine type has no hot-pluggable CPUs: query-hotpluggable-cpus is then refused.</summary>
     bool SupportsHotpluggableQuery { get; }
+
+    /// <summary>Plugs a CPU like the others into the slot of that index.</summary>
+    /// <exception cref="Vmm.Qapi.QapiException">No such slot, or it is taken, or the machine has no hot-pluggable CPUs.</exception>
+    void AddCpu(long index);
 }

@@ -132,6 +132,13 @@ public sealed record CpuSpec(
     public X86Cpu Create(QomTypeRegistry registry)
     {
         X86Cpu cpu = CpuTypes.Create(registry, Model);
+        Apply(registry, cpu);
+        return cpu;
+    }
+
+    /// <summary>Makes the settings on a CPU of the model; throws QEMU's errors for properties and values that do not exist.</summary>
+    public void Apply(QomTypeRegistry registry, X86Cpu cpu)
+    {
         foreach ((string property, string value, bool signed) in Settings)
         {
             QomPropertyInfo? info = registry.FindProperty(cpu.Type, property);
@@ -151,8 +158,6 @@ public sealed record CpuSpec(
                 throw new QapiException(QapiErrorClass.GenericError, $"can't apply global {cpu.Type.Name}.{property}={value}: {e.Message}");
             }
         }
-
-        return cpu;
     }
 
     private static string ParseFrequency(string text)

@@ -85,6 +85,10 @@ public sealed class CpuCommands(QomTypeRegistry registry, CpuHost host, Func<IMa
         return list;
     }
 
+    /// <summary>Plugs a CPU in.</summary>
+    [QmpCommand("cpu-add", ArgsType = "id:i", Since = "1.5")]
+    public void CpuAdd(long id) => (topology() ?? throw new QapiException("Not supported")).AddCpu(id);
+
     /// <summary>Lists the CPU models and what keeps the host from running them.</summary>
     [QmpCommand("query-cpu-definitions", Since = "1.2")]
     public List<CpuDefinitionInfo> QueryCpuDefinitions()
@@ -153,14 +157,14 @@ public sealed class CpuCommands(QomTypeRegistry registry, CpuHost host, Func<IMa
         }
     }
 
-    /// <summary>CPUs that are plugged in, by index.</summary>
+    /// <summary>CPUs in the order in which they were plugged in.</summary>
     internal IEnumerable<X86Cpu> Cpus()
     {
         if (topology() is { } slots)
         {
-            foreach (X86Cpu? cpu in slots.Slots)
+            foreach (X86Cpu cpu in slots.Plugged)
             {
-                if (cpu?.Vcpu is not null)
+                if (cpu.Vcpu is not null)
                 {
                     yield return cpu;
                 }

@@ -19,6 +19,39 @@ public sealed class CpuHmpCommands(CpuCommands commands)
         }
     }
 
+    /// <summary>Lists the slots for CPUs.</summary>
+    [HmpCommand("info hotpluggable-cpus", Help = "Show information about hotpluggable CPUs")]
+    public void InfoHotpluggableCpus(HmpContext context)
+    {
+        List<HotpluggableCpu> slots = commands.QueryHotpluggableCpus();
+        context.PrintLine("Hotpluggable CPUs:");
+        foreach (HotpluggableCpu slot in slots)
+        {
+            context.PrintLine($"  type: \"{slot.Type}\"");
+            context.PrintLine($"  vcpus_count: \"{slot.VcpusCount}\"");
+            if (slot.QomPath is { } path)
+            {
+                context.PrintLine($"  qom_path: \"{path}\"");
+            }
+
+            context.PrintLine("  CPUInstance Properties:");
+            Property("node-id", slot.Props.NodeId);
+            Property("socket-id", slot.Props.SocketId);
+            Property("die-id", slot.Props.DieId);
+            Property("cluster-id", slot.Props.ClusterId);
+            Property("core-id", slot.Props.CoreId);
+            Property("thread-id", slot.Props.ThreadId);
+        }
+
+        void Property(string name, long? value)
+        {
+            if (value is { } number)
+            {
+                context.PrintLine($"    {name}: \"{number}\"");
+            }
+        }
+    }
+
     /// <summary>Shows registers.</summary>
     [HmpCommand(
         "info registers",

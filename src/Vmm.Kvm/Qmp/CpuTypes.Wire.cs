@@ -37,8 +37,8 @@ public sealed partial record CpuInstanceProperties
     public long? ThreadId { get; init; }
 }
 
-/// <summary>A vCPU, without disturbing it.</summary>
-[QapiStruct]
+/// <summary>A vCPU, without disturbing it. No target adds members of its own that could run here.</summary>
+[QapiUnion(Discriminator = "target")]
 public sealed partial record CpuInfoFast
 {
     /// <summary>0-based index.</summary>

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text;
 using Vmm.Kvm.CpuModels;
 using Vmm.Memory;
@@ -16,6 +17,9 @@ namespace Vmm.Kvm.Qmp;
 public sealed class MemoryHmpCommands(
     CpuCommands commands, CpuHmpCommands cpus, Func<IReadOnlyList<AddressSpace>> spaces, Func<object?, string> describeOwner)
 {
+    private const string PageMap = "/proc/self/pagemap";
+    private const ulong PageBytes = 4096;
+
     private delegate bool ReadMemory(ulong address, Span<byte> bytes);
 
     /// <summary>Dumps memory at virtual addresses of the current CPU.</summary>
@@ -93,19 +97,48 @@ public sealed class MemoryHmpCommands(
         Help = "print the host virtual address corresponding to a guest physical address")]
     public void Gpa2Hva(HmpContext context, long addr)
     {
-        FlatRange? range = commands.Machine?.Memory.View.Find((ulong)addr);
-        if (range is null)
+        if (FindHost(context, addr, out string? name) is { } host)
         {
-            context.PrintLine($"No memory is mapped at address 0x{addr:x}");
+            context.PrintLine($"Host virtual address for 0x{addr:x} ({name}) is 0x{host:x}");
         }
-        else if (range.Block is null || !range.ReadsDirectly)
+    }
+
+    /// <summary>Shows where guest memory is in the host's.</summary>
+    [HmpCommand(
+        "gpa2hpa",
+        ArgsType = "addr:l",
+        Params = "addr",
+        Help = "print the host physical address corresponding to a guest physical address")]
+    public void Gpa2Hpa(HmpContext context, long addr)
+    {
+        if (FindHost(context, addr, out string? name) is not { } host)
         {
-            context.PrintLine($"Memory at address 0x{addr:x} is not RAM");
+            return;
         }
-        else
+
+        // A page that was never touched, or is shared since a fork, has no place of its own before it is written.
+        if (commands.Machine!.Memory.View.Find((ulong)addr) is { Block: { } block } range)
         {
-            nint host = range.HostAddress + (nint)((ulong)addr - range.Start);
-            context.PrintLine($"Host virtual address for 0x{addr:x} ({range.Region.Name}) is 0x{host:x}");
+            ulong offset = (range.BlockOffset + ((ulong)addr - range.Start)) & ~3UL;
+            Interlocked.Or(ref MemoryMarshal.Cast<byte, int>(block.Span(offset, sizeof(int)))[0], 0);
+        }
+
+        try
+        {
+            // One entry of 8 bytes for each page: bit 63 present, bits 0 to 54 the frame (the kernel's documentation of pagemap).
+            Span<byte> entry = stackalloc byte[8];
+            using var map = new FileStream(PageMap, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0);
+            map.Position = (long)((ulong)host / PageBytes * 8);
+            map.ReadExactly(entry);
+            ulong bits = BinaryPrimitives.ReadUInt64LittleEndian(entry);
+            ulong physical = ((bits & ((1UL << 55) - 1)) * PageBytes) + ((ulong)host % PageBytes);
+            context.PrintLine((bits >> 63) == 0
+                ? "Page not present"
+                : $"Host physical address for 0x{addr:x} ({name}) is 0x{physical:x}");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            context.PrintLine($"Cannot open {PageMap}");
         }
     }
 
@@ -132,19 +165,32 @@ public sealed class MemoryHmpCommands(
         context.Print(text.ToString());
     }
 
+    private nint? FindHost(HmpContext context, long addr, out string? name)
+    {
+        FlatRange? range = commands.Machine?.Memory.View.Find((ulong)addr);
+        name = range?.Region.Name;
+        if (range is null)
+        {
+            context.PrintLine($"No memory is mapped at address 0x{addr:x}");
+        }
+        else if (range.Block is null || !range.ReadsDirectly)
+        {
+            context.PrintLine($"Memory at address 0x{addr:x} is not RAM");
+        }
+        else
+        {
+            return range.HostAddress + (nint)((ulong)addr - range.Start);
+        }
+
+        return null;
+    }
+
     private static void Dump(HmpContext context, HmpFormat format, ulong address, CpuArchState? state, ReadMemory read)
     {
         var text = new StringBuilder();
         if (format.Format == 'i')
         {
-            int bits = format.Size switch
-            {
-                2 => 16,
-                4 => 32,
-                8 => 64,
-                _ when state is null => 32,
-                _ => state.Is64BitCode ? 64 : state.Segments[1].Db ? 32 : 16,
-            };
+            int bits = state is null ? 32 : state.Is64BitCode ? 64 : state.Segments[1].Db ? 32 : 16;
             Disassembly.Write(text, address, format.Count, bits, (at, bytes) => read(at, bytes));
         }
         else

@@ -153,11 +153,34 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         rtc.SetCmos(0x5b, (byte)high);
         rtc.SetCmos(0x5c, (byte)(high >> 8));
         rtc.SetCmos(0x5d, (byte)(high >> 16));
-        rtc.SetCmos(0x5f, (byte)(machine.Parameters.Smp.Cpus - 1));
+        SetCpuCount(machine.Parameters.Smp.Cpus);
         rtc.SetCmos(0x14, 0x02 | 0x04);
-        string order = machine.Parameters.Boot.Once ?? machine.Parameters.Boot.Order ?? "cad";
-        rtc.SetCmos(0x3d, (byte)((BootCode(order, 1) << 4) | BootCode(order, 0)));
-        rtc.SetCmos(0x38, (byte)((BootCode(order, 2) << 4) | 1));
+        SetBootOrder(machine.Parameters.Boot.Once ?? machine.Parameters.Boot.Order ?? "cad");
+    }
+
+    /// <summary>Number of vCPUs, where firmware looks for it.</summary>
+    public void SetCpuCount(int count) => _rtc?.SetCmos(0x5f, (byte)(count - 1));
+
+    /// <summary>Boot devices, where firmware looks for them; the first three count.</summary>
+    /// <exception cref="QapiException">Too many, or a device that a PC cannot boot from.</exception>
+    public void SetBootOrder(string order)
+    {
+        BootOrder.Check(order);
+        if (order.Length > 3)
+        {
+            throw new QapiException("Too many boot devices for PC");
+        }
+
+        foreach (char device in order)
+        {
+            if (BootCode(device.ToString(), 0) == 0)
+            {
+                throw new QapiException($"Invalid boot device for PC: '{device}'");
+            }
+        }
+
+        _rtc!.SetCmos(0x3d, (byte)((BootCode(order, 1) << 4) | BootCode(order, 0)));
+        _rtc.SetCmos(0x38, (byte)((BootCode(order, 2) << 4) | 1));
     }
 
     /// <summary>A port that takes everything and reads as ones.</summary>

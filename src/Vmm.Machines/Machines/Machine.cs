@@ -141,6 +141,11 @@ public abstract partial class Machine : QomObject, IMachineServices, IDisposable
         Ports?.Dispose();
     }
 
+    /// <summary>Tells the firmware which devices to boot from, letters a to p, first choice first.</summary>
+    /// <exception cref="QapiException">The machine has no such list, or the list is not one that it can keep.</exception>
+    public virtual void SetBootOrder(string order) =>
+        throw new QapiException("no function defined to set boot device list for this architecture");
+
     /// <summary>Takes what backs main memory: the object that memory-backend names, or a fresh block of the machine's default id.</summary>
     protected RamBlock CreateRam()
     {

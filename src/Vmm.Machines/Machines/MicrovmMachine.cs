@@ -1,10 +1,12 @@
 using Vmm.Devices.Isa;
 using Vmm.Devices.Rtc;
 using Vmm.Devices.Serial16550;
+using Vmm.Kvm.CpuModels;
 using Vmm.Machines.Acpi;
 using Vmm.Machines.Loading;
 using Vmm.ObjectModel.Accel;
 using Vmm.ObjectModel.Qom;
+using Vmm.Qapi;
 
 namespace Vmm.Machines;
 
@@ -49,6 +51,15 @@ public sealed partial class MicrovmMachine : X86Machine
 
         board.CreateGed();
         MapFirmware(asRam: true, 64 << 10);
+    }
+
+    /// <inheritdoc/>
+    protected override void CheckPlug(X86Cpu cpu)
+    {
+        if (Acpi != OnOffAuto.Off && Plugged.Count >= Parameters.Smp.Cpus)
+        {
+            throw new QapiException($"virt: device plug request for unsupported device type: {cpu.Type.Name}");
+        }
     }
 
     /// <inheritdoc/>

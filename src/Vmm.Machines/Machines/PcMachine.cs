@@ -48,5 +48,11 @@ public sealed partial class PcMachine : X86Machine
     protected override AcpiConfig DescribeAcpi() => _board!.DescribePc(ApicIds, Layout, this);
 
     /// <inheritdoc/>
+    public override void SetBootOrder(string order) => _board!.SetBootOrder(order);
+
+    /// <inheritdoc/>
+    protected override void CpuCountChanged(int count) => _board?.SetCpuCount(count);
+
+    /// <inheritdoc/>
     protected override void PrepareDirectBoot() => _board!.PrepareDirectBoot();
 }

@@ -13,10 +13,10 @@ namespace Vmm.Machines;
 
 /// <summary>What the PC-like machines share: RAM around the hole under 4 GiB, vCPUs, fw_cfg, booting without firmware and with it.</summary>
 [QomType("x86-machine")]
-public abstract partial class X86Machine : Machine, ICpuTopology
+public abstract partial class X86Machine : Machine
 {
-    private X86Cpu?[] _slots = [];
     private BootImage? _image;
+    private int _imageCpus;
     private RamBlock? _firmware;
     private bool _firmwareIsRam;
     private byte[]? _firmwareImage;
@@ -26,29 +26,11 @@ public abstract partial class X86Machine : Machine, ICpuTopology
     [QomProperty("acpi", Description = "Enable ACPI", Type = "OnOffAuto", ObjectOnly = true)]
     public OnOffAuto Acpi { get; set; } = OnOffAuto.Auto;
 
-    /// <inheritdoc/>
-    public CpuTopology Topology => new(Parameters.Smp.Sockets, Parameters.Smp.Dies, Parameters.Smp.Cores, Parameters.Smp.Threads);
-
-    /// <inheritdoc/>
-    public string CpuType => _slots[0]!.Type.Name;
-
-    /// <inheritdoc/>
-    public IReadOnlyList<X86Cpu?> Slots => _slots;
-
-    /// <inheritdoc/>
-    public bool HasDies => false;
-
-    /// <inheritdoc/>
-    public bool SupportsHotpluggableQuery => MachineType.HotpluggableCpus;
-
     /// <summary>Where RAM is.</summary>
     protected RamLayout Layout { get; set; } = null!;
 
     /// <summary>The firmware configuration device.</summary>
     protected FwCfgIo? FwCfg { get; set; }
-
-    /// <summary>APIC ids of the vCPUs present at start.</summary>
-    protected List<uint> ApicIds { get; } = [];
 
     /// <summary>What the tables describe.</summary>
     protected abstract AcpiConfig DescribeAcpi();
@@ -73,22 +55,6 @@ public abstract partial class X86Machine : Machine, ICpuTopology
         return ram;
     }
 
-    /// <summary>Creates the vCPUs.</summary>
-    protected void CreateVcpus()
-    {
-        CpuFactory factory = Parameters.CreateCpu ?? throw new InvalidOperationException("no CPU factory");
-        _slots = new X86Cpu?[Parameters.Smp.MaxCpus];
-        for (int i = 0; i < Parameters.Smp.Cpus; i++)
-        {
-            uint apicId = ApicIdOf(i);
-            ApicIds.Add(apicId);
-            _slots[i] = factory(this, i, apicId);
-        }
-    }
-
-    /// <summary>APIC id of a vCPU.</summary>
-    public uint ApicIdOf(int index) => Topology.ApicId(index);
-
     /// <summary>Makes fw_cfg with the items that every machine has.</summary>
     protected void CreateFwCfg()
     {
@@ -96,7 +62,7 @@ public abstract partial class X86Machine : Machine, ICpuTopology
         AddChild("fw_cfg", FwCfg);
         Devices.Realize(FwCfg, SystemBus);
         FwCfg.AddInt64(FwCfgKeys.RamSize, Parameters.RamSize);
-        FwCfg.AddInt16(FwCfgKeys.NbCpus, (ushort)Parameters.Smp.Cpus);
+        FwCfg.AddInt16(FwCfgKeys.NbCpus, (ushort)ApicIds.Count);
         FwCfg.AddInt16(FwCfgKeys.MaxCpus, (ushort)(ApicIdOf(Parameters.Smp.MaxCpus - 1) + 1));
         FwCfg.AddInt16(FwCfgKeys.NoGraphic, (ushort)(Parameters.Graphics ? 0 : 1));
         FwCfg.AddInt16(FwCfgKeys.BootMenu, (ushort)(Parameters.Boot.Menu == true ? 1 : 0));
@@ -144,6 +110,7 @@ public abstract partial class X86Machine : Machine, ICpuTopology
     /// <inheritdoc/>
     protected override void PrepareBoot()
     {
+        _imageCpus = ApicIds.Count;
         AcpiTables? acpi = Acpi == OnOffAuto.Off ? null : AcpiTables.Build(DescribeAcpi());
         if (Parameters.Kernel is not { } kernel)
         {
@@ -181,6 +148,11 @@ public abstract partial class X86Machine : Machine, ICpuTopology
             FillFirmware();
         }
 
+        if (_imageCpus != ApicIds.Count)
+        {
+            RebuildImage();
+        }
+
         if (_image is { } image && Accelerator.Vcpus.Count > 0 && !Accelerator.IsQtest)
         {
             PrepareDirectBoot();
@@ -193,6 +165,23 @@ public abstract partial class X86Machine : Machine, ICpuTopology
 
     /// <inheritdoc/>
     protected override void DisposeBoot() => _image?.Dispose();
+
+    // The tables that come with a kernel list the vCPUs: after one was added, the next start is to find it there.
+    private void RebuildImage()
+    {
+        BootImage? old = _image;
+        try
+        {
+            PrepareBoot();
+            old?.Dispose();
+        }
+        catch (QapiException e)
+        {
+            // The kernel's file is gone meanwhile: what was loaded before is booted again.
+            Environment.Warn(e.Desc);
+            _image = old;
+        }
+    }
 
     private static void AppendE820(List<byte> table, ulong address, ulong length, E820Type type)
     {

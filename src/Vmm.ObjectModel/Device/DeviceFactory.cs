@@ -40,6 +40,9 @@ public sealed partial class DeviceFactory
     /// <summary>Takes part in adding and removing devices without a bus (CPUs, DIMMs); null when the machine has no such.</summary>
     public Func<Device, IHotplugHandler?>? MachineHotplugHandler { get; set; }
 
+    /// <summary>Prepares a device that users add, before their properties are set; null when nothing is to be done.</summary>
+    public Action<Device>? PrepareForUser { get; set; }
+
     /// <summary>False while the machine is built; afterwards devices that users add are hot-plugged.</summary>
     public bool IsMachineReady { get; set; }
 
@@ -106,6 +109,7 @@ public sealed partial class DeviceFactory
         }
 
         device.IsHotplugged = IsMachineReady;
+        PrepareForUser?.Invoke(device);
         Place(device, id);
         try
         {

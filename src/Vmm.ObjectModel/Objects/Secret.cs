@@ -33,7 +33,7 @@ public sealed class Secret : QomObject, IUserCreatable
         Interfaces = ["user-creatable"],
         Properties = static () =>
         [
-            new QomPropertyInfo("loaded", "bool", static o => ((Secret)o)._bytes is not null, null),
+            new QomPropertyInfo("loaded", "bool", static o => ((Secret)o)._bytes is not null, RefuseLoaded),
             new QomPropertyInfo(
                 "format",
                 "QCryptoSecretFormat",
@@ -98,6 +98,12 @@ public sealed class Secret : QomObject, IUserCreatable
         {
             _bytes = _format == 1 ? DecodeBase64(input) : input;
         }
+    }
+
+    private static void RefuseLoaded(QomObject secret, PropertyInput input)
+    {
+        input.ReadBool();
+        throw new QapiException($"Property '{secret.Type.Name}.loaded' is not writable");
     }
 
     private static QomPropertyInfo Text(string name, Func<Secret, string?> get, Action<Secret, string?> set) =>

@@ -144,6 +144,26 @@ public sealed class MachineCommands(MachineSummary machine, QomTree tree, RamLis
         context.PrintLine("plugged memory: 0");
     }
 
+    /// <summary>Shows the memory devices.</summary>
+    [HmpCommand("info memory-devices", Help = "show memory devices")]
+    public void InfoMemoryDevices(HmpContext context)
+    {
+        foreach (MemoryDeviceInfo info in QueryMemoryDevices())
+        {
+            if ((info.Dimm ?? info.Nvdimm) is { } dimm)
+            {
+                context.PrintLine($"Memory device [{info.Type.ToWire()}]: \"{dimm.Id}\"");
+                context.PrintLine($"  addr: 0x{dimm.Addr:x}");
+                context.PrintLine($"  slot: {dimm.Slot}");
+                context.PrintLine($"  node: {dimm.Node}");
+                context.PrintLine($"  size: {dimm.Size}");
+                context.PrintLine($"  memdev: {dimm.Memdev}");
+                context.PrintLine($"  hotplugged: {Truth(dimm.Hotplugged)}");
+                context.PrintLine($"  hotpluggable: {Truth(dimm.Hotpluggable)}");
+            }
+        }
+    }
+
     /// <summary>Shows the blocks of guest RAM.</summary>
     [HmpCommand("info ramblock", Help = "Display system ramblock information", AllowPreconfig = true)]
     public void InfoRamblock(HmpContext context) => context.Print(RamText());

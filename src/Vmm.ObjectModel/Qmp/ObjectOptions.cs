@@ -205,6 +205,10 @@ public sealed partial record QtestProperties
 [QapiStruct]
 public sealed partial record SecretProperties
 {
+    /// <summary>Whether the data is there; it is once the object exists, and cannot be set.</summary>
+    [QapiFeature("deprecated")]
+    public bool? Loaded { get; init; }
+
     /// <summary>How the data is written.</summary>
     public SecretFormat? Format { get; init; }
 

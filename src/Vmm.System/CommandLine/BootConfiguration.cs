@@ -1,3 +1,4 @@
+using Vmm.Machines;
 using Vmm.Qapi;
 using Vmm.Qapi.Options;
 
@@ -40,8 +41,8 @@ public sealed record BootConfiguration(
             }
         }
 
-        CheckDevices(result.Order);
-        CheckDevices(result.Once);
+        BootOrder.Check(result.Order ?? "");
+        BootOrder.Check(result.Once ?? "");
         if (result.SplashTimeMs is < 0 or > 0xffff)
         {
             throw new QapiException("splash-time is invalid,it should be a value between 0 and 65535");
@@ -53,28 +54,6 @@ public sealed record BootConfiguration(
         }
 
         return result;
-    }
-
-    /// <summary>Checks boot device letters: a to p, each once.</summary>
-    /// <exception cref="QapiException">A letter is out of range or repeats.</exception>
-    public static void CheckDevices(string? devices)
-    {
-        int seen = 0;
-        foreach (char c in devices ?? "")
-        {
-            if (c is < 'a' or > 'p')
-            {
-                throw new QapiException($"Invalid boot device '{c}'");
-            }
-
-            int bit = 1 << (c - 'a');
-            if ((seen & bit) != 0)
-            {
-                throw new QapiException($"Boot device '{c}' was given twice");
-            }
-
-            seen |= bit;
-        }
     }
 
     private static string? Text(QDict boot, string name)
