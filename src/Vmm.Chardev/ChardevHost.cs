@@ -1,5 +1,6 @@
 using Vmm.EventLoop;
 using Vmm.ObjectModel.Fds;
+using Vmm.ObjectModel.Qmp;
 
 namespace Vmm.Chardevs;
 
@@ -23,8 +24,11 @@ public sealed record ChardevHost(EventLoop.EventLoop Loop, FdSets FdSets)
     /// <summary>True when the process gives up its terminal (-daemonize), which rules stdio out.</summary>
     public bool IsDaemon { get; init; }
 
-    /// <summary>Where names are looked up for connections that are retried in the background; null: on the loop, which then waits.</summary>
+    /// <summary>Where names are looked up for connections that are made in the background; null: on the loop, which then waits.</summary>
     public WorkerPool? Workers { get; init; }
+
+    /// <summary>Where sockets can be cut off by command.</summary>
+    public YankRegistry Yank { get; init; } = new();
 
     /// <summary>
     /// Descriptor that becomes readable when the process is asked to end (a signalfd, say), and ends the wait of a server for its first

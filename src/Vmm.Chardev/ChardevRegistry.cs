@@ -1,8 +1,10 @@
 using Vmm.Interop;
 using Vmm.ObjectModel.Chardevs;
+using Vmm.ObjectModel.Qmp;
 using Vmm.ObjectModel.Qom;
 using Vmm.ObjectModel.Sockets;
 using Vmm.Qapi;
+using Vmm.Qapi.Types;
 
 namespace Vmm.Chardevs;
 
@@ -47,14 +49,13 @@ public sealed partial class ChardevRegistry
     /// <param name="backend">Kind and options.</param>
     /// <param name="session">The calling monitor, whose named descriptors an address of type fd means; null: descriptor numbers.</param>
     /// <exception cref="QapiException">Failed to add chardev 'ID': reason; Chardev with id 'ID' already exists.</exception>
-    public Chardev Add(string id, ChardevBackend backend, IMonitorSession? session)
-    {
-        if (Find(id) is not null)
-        {
-            throw new QapiException($"Chardev with id '{id}' already exists");
-        }
+    public Chardev Add(string id, ChardevBackend backend, IMonitorSession? session) => Add(id, backend, session, null);
 
-        return Insert(id, CreateForCommand(id, backend, session));
+    /// <summary>As <see cref="Add(string, ChardevBackend, IMonitorSession?)"/>, but the loop goes on while a client connects.</summary>
+    public async ValueTask<Chardev> AddAsync(string id, ChardevBackend backend, IMonitorSession? session)
+    {
+        CheckUnused(id);
+        return Add(id, backend, session, await ConnectAhead(id, backend).ConfigureAwait(true));
     }
 
     /// <summary>Removes a back end that no front end holds.</summary>
@@ -72,26 +73,28 @@ public sealed partial class ChardevRegistry
 
     /// <summary>Exchanges a back end under its front end, if that can cope.</summary>
     /// <exception cref="QapiException">No such back end, the front end refuses, or the new one cannot be made; the old one is kept.</exception>
-    public Chardev Change(string id, ChardevBackend backend, IMonitorSession? session)
-    {
-        Chardev old = Find(id) ?? throw new QapiException($"Chardev '{id}' does not exist");
-        if (old is MuxChardev)
-        {
-            throw new QapiException("Mux device hotswap not supported yet");
-        }
+    public Chardev Change(string id, ChardevBackend backend, IMonitorSession? session) => Change(id, backend, session, null);
 
+    /// <summary>As <see cref="Change(string, ChardevBackend, IMonitorSession?)"/>, but the loop goes on while a client connects.</summary>
+    public async ValueTask<Chardev> ChangeAsync(string id, ChardevBackend backend, IMonitorSession? session)
+    {
+        CheckChange(id);
+        return Change(id, backend, session, await ConnectAhead(id, backend).ConfigureAwait(true));
+    }
+
+    private Chardev Change(string id, ChardevBackend backend, IMonitorSession? session, SafeFd? connection)
+    {
+        using SafeFd? unused = connection;
+        CheckChange(id);
+        Chardev old = Find(id)!;
         if (old.Frontend is not { } frontend)
         {
             Delete(id, old);
-            return Add(id, backend, session);
+            return Add(id, backend, session, connection);
         }
 
-        if (frontend.Handler is not { } handler || !handler.OnBackendChange())
-        {
-            throw new QapiException("Chardev user does not support chardev hotswap");
-        }
-
-        Chardev replacement = CreateForCommand(id, backend, session);
+        ICharHandler handler = frontend.Handler!;
+        Chardev replacement = CreateForCommand(id, backend, session, connection);
         frontend.Rebind(replacement);
         Delete(id, old);
         Insert(id, replacement);
@@ -134,26 +137,92 @@ public sealed partial class ChardevRegistry
     /// <summary>The process was continued by job control (SIGCONT): the terminal is put back into our mode.</summary>
     public static void ProcessContinued() => StdioChardev.Reapply();
 
-    private Chardev CreateForCommand(string id, ChardevBackend backend, IMonitorSession? session)
+    private Chardev Add(string id, ChardevBackend backend, IMonitorSession? session, SafeFd? connection)
     {
-        try
+        using SafeFd? unused = connection;
+        CheckUnused(id);
+        return Insert(id, CreateForCommand(id, backend, session, connection));
+    }
+
+    private void CheckUnused(string id)
+    {
+        if (Find(id) is not null)
         {
-            return Create(id, backend, session);
-        }
-        catch (QapiException e)
-        {
-            throw new QapiException(e.ErrorClass, $"Failed to add chardev '{id}': {e.Desc}", e.Hint);
+            throw new QapiException($"Chardev with id '{id}' already exists");
         }
     }
 
-    private Chardev Create(string id, ChardevBackend backend, IMonitorSession? session)
+    private void CheckChange(string id)
+    {
+        Chardev old = Find(id) ?? throw new QapiException($"Chardev '{id}' does not exist");
+        if (old is MuxChardev)
+        {
+            throw new QapiException("Mux device hotswap not supported yet");
+        }
+
+        if (old.Frontend is { } frontend && (frontend.Handler is not { } handler || !handler.OnBackendChange()))
+        {
+            throw new QapiException("Chardev user does not support chardev hotswap");
+        }
+    }
+
+    // What a client that does not try again connects to, unless it is somebody's descriptor. Until then it can be cut off.
+    private async ValueTask<SafeFd?> ConnectAhead(string id, ChardevBackend backend)
+    {
+        if (backend.Socket is not { Server: false, Addr.Type: SocketAddressType.Inet or SocketAddressType.Unix } options
+            || options.Reconnect > 0)
+        {
+            return null;
+        }
+
+        var connector = new SocketConnector(_host, options.Addr);
+        YankInstance? pending = Find(id) is null ? YankInstance.OfChardev(id) : null;
+        try
+        {
+            SocketChardev.Validate(options, isServer: false);
+            if (pending is not null)
+            {
+                _host.Yank.Add(pending, connector.Cut);
+            }
+
+            return await connector.ConnectAsync().ConfigureAwait(true);
+        }
+        catch (QapiException e)
+        {
+            throw Failed(id, e);
+        }
+        finally
+        {
+            if (pending is not null)
+            {
+                _host.Yank.Remove(pending);
+            }
+        }
+    }
+
+    private static QapiException Failed(string id, QapiException e) =>
+        new(e.ErrorClass, $"Failed to add chardev '{id}': {e.Desc}", e.Hint);
+
+    private Chardev CreateForCommand(string id, ChardevBackend backend, IMonitorSession? session, SafeFd? connection)
+    {
+        try
+        {
+            return Create(id, backend, session, connection);
+        }
+        catch (QapiException e)
+        {
+            throw Failed(id, e);
+        }
+    }
+
+    private Chardev Create(string id, ChardevBackend backend, IMonitorSession? session, SafeFd? connection = null)
     {
         using SafeFd? log = OpenLog(backend.Common);
         BackendChardev chardev = backend.Type switch
         {
             ChardevBackendKind.File => new FileChardev(_host, backend.File!),
             ChardevBackendKind.Pipe => new PipeChardev(_host, backend.Pipe!),
-            ChardevBackendKind.Socket => NewSocket(id, backend.Socket!, session),
+            ChardevBackendKind.Socket => NewSocket(id, backend.Socket!, session, connection),
             ChardevBackendKind.Udp => new UdpChardev(_host, backend.Udp!),
             ChardevBackendKind.Pty => new PtyChardev(_host),
             ChardevBackendKind.Mux => NewMux(id, FindBase(backend.Mux!.Chardev)),
@@ -171,8 +240,12 @@ public sealed partial class ChardevRegistry
         return chardev;
     }
 
-    private SocketChardev NewSocket(string id, ChardevSocket options, IMonitorSession? session) =>
-        new(_host, id, options, name => SocketEndpoints.FindFd(session, name));
+    private SocketChardev NewSocket(string id, ChardevSocket options, IMonitorSession? session, SafeFd? connection)
+    {
+        SafeFd? copy = null;
+        connection?.Dup(out copy);
+        return new SocketChardev(_host, id, options, copy, name => SocketEndpoints.FindFd(session, name));
+    }
 
     private MuxChardev NewMux(string id, Chardev baseBackend) => new(_host, baseBackend, _machineReady) { Label = id, Escape = EscapeKey };
 
@@ -203,6 +276,11 @@ public sealed partial class ChardevRegistry
         {
             _container.AddChild(id, chardev);
             _chardevs.TryAdd(id, chardev);
+            if (chardev is SocketChardev socket)
+            {
+                _host.Yank.Add(YankInstance.OfChardev(id), socket.Cut);
+            }
+
             return chardev;
         }
         catch
@@ -215,6 +293,7 @@ public sealed partial class ChardevRegistry
     private void Delete(string id, Chardev chardev)
     {
         _chardevs.Remove(id);
+        _host.Yank.Remove(YankInstance.OfChardev(id));
         chardev.Unparent();
     }
 }

@@ -6,6 +6,7 @@ using Vmm.Block.Throttling;
 using Vmm.Chardevs;
 using Vmm.Devices;
 using Vmm.Devices.Qmp;
+using Vmm.EventLoop;
 using Vmm.Kvm;
 using Vmm.Kvm.CpuModels;
 using Vmm.Kvm.Qmp;
@@ -38,6 +39,8 @@ internal sealed record CommandTargets(
     MachineSummary Summary,
     RamList Ram,
     TraceEventRegistry Traces,
+    WorkerPool Workers,
+    YankRegistry Yank,
     CpuHost CpuHost,
     Func<Machine?> Machine);
 
@@ -51,7 +54,8 @@ internal static class CommandRegistration
         FdCommands fds = new(t.FdSets);
         DeviceCommands devices = new(t.Tree, t.Devices);
         MachineCommands machine = new(t.Summary, t.Tree, t.Ram);
-        MemorySaveCommands save = new(() => t.Machine());
+        MemorySaveCommands save = new(() => t.Machine(), t.Workers);
+        YankCommands yank = new(t.Yank);
         ObjectCommands objects = new(t.Objects);
         QomCommands qom = new(t.Tree);
         RunCommands run = new(t.Run);
@@ -65,7 +69,7 @@ internal static class CommandRegistration
         MonitorHmpCommands human = new(monitors);
         MonitorCatalog.Register(table, new MonitorCommands(monitors), human);
         ChardevsCatalog.Register(table, chardevs, fds);
-        ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run, trace);
+        ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run, trace, yank);
         BlockCatalog.Register(table, new BlockQueryCommands(t.Blocks, t.Drives), new BlockdevCommands(t.Blocks), new ThrottleCommands(t.Blocks, t.Drives, t.ThrottleGroups));
         DevicesCatalog.Register(table, chipset);
         KvmCatalog.Register(table, cpus, stats);

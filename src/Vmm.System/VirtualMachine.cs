@@ -48,6 +48,8 @@ internal sealed class VirtualMachine
     private readonly QomTree _tree;
     private readonly DeviceFactory _devices;
     private readonly FdSets _fdSets = new();
+    private readonly WorkerPool _workers = new();
+    private readonly YankRegistry _yank = new();
     private readonly ChardevRegistry _chardevs;
     private readonly TraceEventRegistry _traces = new();
     private readonly KvmRunEvents _kvmEvents;
@@ -85,6 +87,8 @@ internal sealed class VirtualMachine
             Announce = static text => StdIo.Error.Write(text),
             Quit = () => _run?.RequestShutdown(ShutdownCause.HostUi),
             IsDaemon = _configuration.Daemonize,
+            Workers = _workers,
+            Yank = _yank,
         };
         _blocks = new BlockGraph(_loop, new BlockDriverRegistry(_fdSets, new LoopWorkers(), _throttleGroups));
         _drives = new BlockBackends(_blocks);
@@ -563,6 +567,6 @@ internal sealed class VirtualMachine
     {
         _summary.Name = _configuration.Name.Guest;
         _summary.Uuid = (_configuration.Uuid ?? Guid.Empty).ToString();
-        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _drives, _throttleGroups, _tree, _devices, _objects, run, _summary, _ram, _traces, _cpuHost, () => _machine));
+        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _drives, _throttleGroups, _tree, _devices, _objects, run, _summary, _ram, _traces, _workers, _yank, _cpuHost, () => _machine));
     }
 }

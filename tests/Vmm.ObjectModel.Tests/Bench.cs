@@ -47,7 +47,7 @@ internal sealed class Bench : IMachineServices, IEventEmitter, IDisposable
         var objects = new ObjectCommands(UserObjects);
         var devices = new DeviceCommands(Objects, Devices);
         var machine = new MachineCommands(Summary, Objects, Context.Ram);
-        var memory = new MemorySaveCommands(() => this);
+        var memory = new MemorySaveCommands(() => this, new WorkerPool());
         ObjectModelCatalog.RegisterRunCommands(Table, run);
         ObjectModelCatalog.RegisterQomCommands(Table, qom);
         ObjectModelCatalog.RegisterObjectCommands(Table, objects);

@@ -38,13 +38,13 @@ public sealed class ChardevCommands(ChardevRegistry registry)
 
     /// <summary>Adds a character device back end.</summary>
     [QmpCommand("chardev-add", ArgsType = "id:s,backend:q", Since = "1.4")]
-    public ChardevReturn ChardevAdd(string id, ChardevBackend backend, IMonitorSession session) =>
-        Describe(registry.Add(id, backend, session));
+    public async ValueTask<ChardevReturn> ChardevAdd(string id, ChardevBackend backend, IMonitorSession session) =>
+        Describe(await registry.AddAsync(id, backend, session).ConfigureAwait(true));
 
     /// <summary>Exchanges a character device back end, keeping its front end.</summary>
     [QmpCommand("chardev-change", ArgsType = "id:s,backend:q", Since = "2.10")]
-    public ChardevReturn ChardevChange(string id, ChardevBackend backend, IMonitorSession session) =>
-        Describe(registry.Change(id, backend, session));
+    public async ValueTask<ChardevReturn> ChardevChange(string id, ChardevBackend backend, IMonitorSession session) =>
+        Describe(await registry.ChangeAsync(id, backend, session).ConfigureAwait(true));
 
     /// <summary>Removes a character device back end that nothing uses.</summary>
     [QmpCommand("chardev-remove", ArgsType = "id:s", Since = "1.4")]

@@ -43,7 +43,12 @@ public sealed partial class SocketChardev : BackendChardev
 
     /// <summary>Listens or connects as the options say; a client without reconnect is connected when this returns.</summary>
     /// <exception cref="QapiException">The options contradict each other, or the socket cannot be had.</exception>
-    internal SocketChardev(ChardevHost host, string label, ChardevSocket options, Func<string, SafeFd> fds)
+    /// <param name="host">What back ends need of the process.</param>
+    /// <param name="label">The id.</param>
+    /// <param name="options">What to be.</param>
+    /// <param name="connection">The connection, where it was made already; taken over.</param>
+    /// <param name="fds">Finds descriptors by name.</param>
+    internal SocketChardev(ChardevHost host, string label, ChardevSocket options, SafeFd? connection, Func<string, SafeFd> fds)
         : base(host)
     {
         Label = label;
@@ -85,7 +90,7 @@ public sealed partial class SocketChardev : BackendChardev
         }
         else
         {
-            Attach(SocketEndpoints.Connect(_address, fds));
+            Attach(connection ?? SocketEndpoints.Connect(_address, fds));
         }
     }
 
@@ -129,6 +134,15 @@ public sealed partial class SocketChardev : BackendChardev
         return fd;
     }
 
+    /// <summary>Shuts the connection down; the loop then finds that the other side has gone.</summary>
+    internal void Cut()
+    {
+        if (_connection is { } connection)
+        {
+            Libc.Shutdown(connection.Fd, Libc.SHUT_RDWR);
+        }
+    }
+
     /// <inheritdoc/>
     private protected override int WriteMedium(ReadOnlySpan<byte> data)
     {
@@ -165,7 +179,9 @@ public sealed partial class SocketChardev : BackendChardev
         _listenWatches = [];
     }
 
-    private static void Validate(ChardevSocket options, bool isServer)
+    /// <summary>Checks options against each other.</summary>
+    /// <exception cref="QapiException">They contradict.</exception>
+    internal static void Validate(ChardevSocket options, bool isServer)
     {
         if (options.Addr.Type == SocketAddressType.Fd && options.Reconnect is not null)
         {

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Vmm.EventLoop;
 using Vmm.Interop;
 using Vmm.Memory;
 using Vmm.ObjectModel.Accel;
@@ -8,13 +9,15 @@ using Vmm.Qapi;
 namespace Vmm.ObjectModel.Qmp;
 
 /// <summary>Commands that write guest memory to files, and calculate with numbers.</summary>
-public sealed class MemorySaveCommands(Func<IMachineServices?> machine)
+/// <param name="machine">The machine; null while there is none.</param>
+/// <param name="workers">Where files are written that may keep the writer waiting.</param>
+public sealed class MemorySaveCommands(Func<IMachineServices?> machine, WorkerPool workers)
 {
     private const int ChunkBytes = 4096;
 
     /// <summary>Writes guest memory at a virtual address of a vCPU to a file.</summary>
     [QmpCommand("memsave", ArgsType = "val:l,size:i,filename:s,cpu:i?,cpu-index:i?", Since = "0.14")]
-    public void Memsave(long val, long size, string filename, int? cpu, int? cpuIndex)
+    public ValueTask Memsave(long val, long size, string filename, int? cpu, int? cpuIndex)
     {
         IMachineServices services = Services();
         int index = cpuIndex ?? cpu ?? 0;
@@ -25,7 +28,7 @@ public sealed class MemorySaveCommands(Func<IMachineServices?> machine)
 
         AddressSpace memory = services.Memory;
         CpuArchState state = services.Accelerator.Vcpus[index].GetState();
-        Save(filename, (ulong)val, size, (address, buffer) =>
+        return Save(filename, (ulong)val, size, (address, buffer) =>
         {
             if (!PageTables.TryTranslate(state, memory, address, out ulong physical))
             {
@@ -39,10 +42,10 @@ public sealed class MemorySaveCommands(Func<IMachineServices?> machine)
 
     /// <summary>Writes guest memory at a physical address to a file.</summary>
     [QmpCommand("pmemsave", ArgsType = "val:l,size:i,filename:s", Since = "0.14")]
-    public void Pmemsave(long val, long size, string filename)
+    public ValueTask Pmemsave(long val, long size, string filename)
     {
         AddressSpace memory = Services().Memory;
-        Save(filename, (ulong)val, size, (address, buffer) => memory.Read(address, buffer));
+        return Save(filename, (ulong)val, size, (address, buffer) => memory.Read(address, buffer));
     }
 
     /// <summary>Does nothing: monitors of this protocol have no current vCPU. Kept for old clients.</summary>
@@ -57,7 +60,7 @@ public sealed class MemorySaveCommands(Func<IMachineServices?> machine)
         ArgsType = "val:l,size:i,filename:s",
         Params = "addr size file",
         Help = "save to disk virtual memory dump starting at 'addr' of size 'size'")]
-    public void HmpMemsave(HmpContext context, long val, int size, string filename) =>
+    public ValueTask HmpMemsave(HmpContext context, long val, int size, string filename) =>
         Memsave(val, size, filename, null, Math.Max(context.MonCpuIndex, 0));
 
     /// <summary>Writes guest memory at a physical address to a file.</summary>
@@ -66,7 +69,7 @@ public sealed class MemorySaveCommands(Func<IMachineServices?> machine)
         ArgsType = "val:l,size:i,filename:s",
         Params = "addr size file",
         Help = "save to disk physical memory dump starting at 'addr' of size 'size'")]
-    public void HmpPmemsave(HmpContext context, long val, int size, string filename) => Pmemsave(val, size, filename);
+    public ValueTask HmpPmemsave(HmpContext context, long val, int size, string filename) => Pmemsave(val, size, filename);
 
     /// <summary>Selects the vCPU that other commands of this monitor mean.</summary>
     [HmpCommand("cpu", ArgsType = "index:i", Params = "index", Help = "set the default CPU")]
@@ -124,28 +127,52 @@ public sealed class MemorySaveCommands(Func<IMachineServices?> machine)
         _ => $"'\\x{(int)c:x2}'",
     };
 
-    private static void Save(string filename, ulong address, long size, ReadChunk read)
+    private ValueTask Save(string filename, ulong address, long size, ReadChunk read)
+    {
+        if (Libc.Stat(filename, out FileStatus status) == Errno.OK && status.IsFifo)
+        {
+            return SaveToFifo(filename, address, size, read);
+        }
+
+        using SafeFd file = Open(filename);
+        byte[] buffer = new byte[ChunkBytes];
+        while (size > 0)
+        {
+            int length = Next(address, size);
+            read(address, buffer.AsSpan(0, length));
+            WriteAll(file, buffer.AsSpan(0, length));
+            address += (ulong)length;
+            size -= length;
+        }
+
+        return ValueTask.CompletedTask;
+    }
+
+    // Whoever is to read at the other end may let us wait; out-of-band commands and the guest must not wait with us.
+    private async ValueTask SaveToFifo(string filename, ulong address, long size, ReadChunk read)
+    {
+        EventLoop.EventLoop loop = Services().MainLoop;
+        using SafeFd file = await workers.RunAsync(() => Open(filename)).ConfigureAwait(true);
+        await loop.SwitchTo();
+        byte[] buffer = new byte[ChunkBytes];
+        while (size > 0)
+        {
+            int length = Next(address, size);
+            read(address, buffer.AsSpan(0, length));
+            await workers.RunAsync(() => WriteAll(file, buffer.AsSpan(0, length))).ConfigureAwait(true);
+            await loop.SwitchTo();
+            address += (ulong)length;
+            size -= length;
+        }
+    }
+
+    // No chunk crosses a page, since the next page may be elsewhere.
+    private static int Next(ulong address, long size) => (int)Math.Min(size, ChunkBytes - (long)(address % ChunkBytes));
+
+    private static SafeFd Open(string filename)
     {
         Errno errno = Libc.Open(filename, Libc.O_WRONLY | Libc.O_CREAT | Libc.O_TRUNC | Libc.O_CLOEXEC, 0x1b6, out SafeFd file);
-        using (file)
-        {
-            if (errno != Errno.OK)
-            {
-                throw new QapiException($"Could not open '{filename}': {errno.Message()}");
-            }
-
-            Span<byte> buffer = stackalloc byte[ChunkBytes];
-            while (size > 0)
-            {
-                // No chunk crosses a page, since the next page may be elsewhere.
-                int length = (int)Math.Min(size, ChunkBytes - (long)(address % ChunkBytes));
-                Span<byte> part = buffer[..length];
-                read(address, part);
-                WriteAll(file, part);
-                address += (ulong)length;
-                size -= length;
-            }
-        }
+        return errno == Errno.OK ? file : throw new QapiException($"Could not open '{filename}': {errno.Message()}");
     }
 
     private static void WriteAll(SafeFd file, ReadOnlySpan<byte> bytes)
