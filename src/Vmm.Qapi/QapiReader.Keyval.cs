@@ -14,7 +14,7 @@ public sealed partial class QapiReader
 
     private long ParseInt64(string text, string? name) => OptionScalars.TryParseInt64(text, out long value) == ScalarStatus.Ok
         ? value
-        : throw QapiException.InvalidParameterValue(FullName(name), Mode == QapiInputMode.Options ? "an int64 value" : "integer");
+        : throw QapiException.InvalidParameterValue(FullName(name), Mode switch { QapiInputMode.Options => "an int64 value", QapiInputMode.Terminal => "int64", _ => "integer" });
 
     private ulong ParseUInt64(string text, string? name)
     {
@@ -22,7 +22,7 @@ public sealed partial class QapiReader
         bool options = Mode == QapiInputMode.Options;
         return OptionScalars.TryParseUInt64(text, out ulong value) == ScalarStatus.Ok && !(options && text.Contains('-'))
             ? value
-            : throw QapiException.InvalidParameterValue(FullName(name), options ? "a uint64 value" : "integer");
+            : throw QapiException.InvalidParameterValue(FullName(name), options ? "a uint64 value" : Mode == QapiInputMode.Terminal ? "uint64" : "integer");
     }
 
     private ulong ParseSize(string text, string? name) => OptionScalars.TryParseSize(text, out ulong value, out _) == ScalarStatus.Ok

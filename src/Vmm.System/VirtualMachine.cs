@@ -566,7 +566,36 @@ internal sealed class VirtualMachine
     private void RegisterCommands(RunControl run)
     {
         _summary.Name = _configuration.Name.Guest;
+        _monitors.CpuExists = index => FindCpu(index) is not null;
+        _monitors.ReadRegister = (index, name) => FindCpu(index)?.Vcpu is { } vcpu ? CpuRegisters.Read(vcpu.GetState(), name) : null;
+        _monitors.ParseOptions = ParseDeviceOptions;
         _summary.Uuid = (_configuration.Uuid ?? Guid.Empty).ToString();
         _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _drives, _throttleGroups, _tree, _devices, _objects, run, _summary, _ram, _traces, _workers, _yank, _cpuHost, () => _machine));
+    }
+
+    // The first one for -1; null where there is none.
+    private X86Cpu? FindCpu(int index)
+    {
+        foreach (X86Cpu cpu in (_machine as ICpuTopology)?.Plugged ?? [])
+        {
+            if (index < 0 || cpu.CpuIndex == index)
+            {
+                return cpu;
+            }
+        }
+
+        return null;
+    }
+
+    // A terminal's device_add takes what -device takes.
+    private static QDict ParseDeviceOptions(string group, string text)
+    {
+        OptsList list = new OptionLists().Get(group);
+        if (OptsParser.Parse(list, text, implied: true, location: null, SilentOptionDiagnostics.Instance) is { } opts)
+        {
+            return opts.ToDict();
+        }
+
+        return new QDict { ["driver"] = text.Split(',')[0].Replace("driver=", "", StringComparison.Ordinal), ["help"] = "on" };
     }
 }

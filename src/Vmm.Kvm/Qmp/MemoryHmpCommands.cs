@@ -81,7 +81,7 @@ public sealed class MemoryHmpCommands(
         }
         else if (PageTables.TryTranslate(cpu.Vcpu!.GetState(), machine.Memory, (ulong)addr, out ulong physical))
         {
-            context.PrintLine($"gpa: 0x{physical:x}");
+            context.PrintLine(physical == 0 ? "gpa: 0" : $"gpa: 0x{physical:x}");
         }
         else
         {
@@ -203,10 +203,12 @@ public sealed class MemoryHmpCommands(
 
     private static void DumpUnits(StringBuilder text, HmpFormat format, ulong address, ReadMemory read)
     {
-        int size = format.Format == 'c' ? 1 : format.Size is 1 or 2 or 4 or 8 ? format.Size : 4;
-        int lineSize = size == 1 ? 8 : 16;
+        // Characters are bytes whatever the size is; it says how much memory is meant.
+        int itemSize = format.Size is 1 or 2 or 4 or 8 ? format.Size : 4;
+        int size = format.Format == 'c' ? 1 : itemSize;
+        int lineSize = itemSize == 1 ? 8 : 16;
         Span<byte> line = stackalloc byte[16];
-        for (long left = (long)format.Count * size; left > 0;)
+        for (long left = (long)format.Count * itemSize; left > 0;)
         {
             int length = (int)Math.Min(left, lineSize);
             text.Append(CultureInfo.InvariantCulture, $"{address:x16}:");

@@ -10,6 +10,7 @@ using Vmm.Machines.Acpi;
 using Vmm.Machines.Loading;
 using Vmm.Memory;
 using Vmm.ObjectModel.Devices;
+using Vmm.Qapi;
 
 namespace Vmm.Machines;
 

@@ -38,7 +38,22 @@ public sealed class DeviceCommands(QomTree tree, DeviceFactory devices)
         ArgsType = "device:O",
         Params = "driver[,prop=value][,...]",
         Help = "add device, like -device on the command line")]
-    public void HmpDeviceAdd(HmpContext context, QDict device) => devices.Add(device, isKeyval: true);
+    public void HmpDeviceAdd(HmpContext context, QDict device)
+    {
+        string? driver = device.GetString("driver");
+        if (driver is "help" or "?")
+        {
+            context.Print(DeviceHelp.Types(tree));
+        }
+        else if (driver is not null && (device.ContainsKey("help") || device.ContainsKey("?")))
+        {
+            PrintProperties(context, driver);
+        }
+        else
+        {
+            devices.Add(device, isKeyval: true);
+        }
+    }
 
     /// <summary>Removes a device.</summary>
     [HmpCommand("device_del", ArgsType = "id:s", Params = "device", Help = "remove device")]
@@ -75,6 +90,18 @@ public sealed class DeviceCommands(QomTree tree, DeviceFactory devices)
             QNull => "<null>",
             _ => value.ToJson(),
         };
+    }
+
+    private void PrintProperties(HmpContext context, string driver)
+    {
+        try
+        {
+            context.Print(DeviceHelp.PropertiesText(tree, driver));
+        }
+        catch (QapiException e)
+        {
+            context.PrintLine(e.Desc);
+        }
     }
 
     private static ulong Bits(QNum number) =>

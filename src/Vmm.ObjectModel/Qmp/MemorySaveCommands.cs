@@ -112,9 +112,9 @@ public sealed class MemorySaveCommands(Func<IMachineServices?> machine, WorkerPo
     {
         'o' => "0" + Convert.ToString(val, 8),
         'u' => ((ulong)val).ToString(CultureInfo.InvariantCulture),
-        'd' => val.ToString(CultureInfo.InvariantCulture),
+        'x' => val == 0 ? "0" : "0x" + val.ToString("x", CultureInfo.InvariantCulture),
         'c' => Quote((char)(byte)val),
-        _ => "0x" + val.ToString("x", CultureInfo.InvariantCulture),
+        _ => val.ToString(CultureInfo.InvariantCulture),
     });
 
     private static string Quote(char c) => c switch

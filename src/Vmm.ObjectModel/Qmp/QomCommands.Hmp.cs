@@ -42,7 +42,7 @@ public sealed partial class QomCommands
         }
         else
         {
-            tree.SetProperty(obj, property, value, QapiInputMode.Keyval);
+            tree.SetProperty(obj, property, value, QapiInputMode.Terminal);
         }
     }
 
