@@ -566,7 +566,7 @@ internal sealed class VirtualMachine
     private void RegisterCommands(RunControl run)
     {
         _summary.Name = _configuration.Name.Guest;
-        _monitors.CpuExists = index => FindCpu(index) is not null;
+        _monitors.CpuExists = index => index >= 0 && FindCpu(index) is not null;
         _monitors.ReadRegister = (index, name) => FindCpu(index)?.Vcpu is { } vcpu ? CpuRegisters.Read(vcpu.GetState(), name) : null;
         _monitors.ParseOptions = ParseDeviceOptions;
         _summary.Uuid = (_configuration.Uuid ?? Guid.Empty).ToString();

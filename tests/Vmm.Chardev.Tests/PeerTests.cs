@@ -152,9 +152,9 @@ public sealed class PeerTests
                 string theirs = Theirs(client, "chardev-add", arguments);
                 string theirName = NameOf(id, Theirs(client, "query-chardev", "{}"));
                 Theirs(client, "chardev-remove", $"{{'id':'{id}'}}");
-                string ours = Ours(table, "chardev-add", arguments);
-                string ourName = NameOf(id, Ours(table, "query-chardev", "{}"));
-                Ours(table, "chardev-remove", $"{{'id':'{id}'}}");
+                string ours = Ours(world, table, "chardev-add", arguments);
+                string ourName = NameOf(id, Ours(world, table, "query-chardev", "{}"));
+                Ours(world, table, "chardev-remove", $"{{'id':'{id}'}}");
                 Assert.That(ours, Is.EqualTo(theirs), arguments);
                 Assert.That(ourName, Is.EqualTo(theirName), arguments);
             }
@@ -200,13 +200,15 @@ public sealed class PeerTests
         return reply["error"] is JsonObject error ? $"{error["class"]}: {error["desc"]}" : reply["return"]!.ToJsonString();
     }
 
-    private static string Ours(CommandTable table, string command, string arguments)
+    private static string Ours(ChardevWorld world, CommandTable table, string command, string arguments)
     {
         Assert.That(table.TryGet(command, out CommandEntry? entry));
         var writer = new JsonWriter();
         try
         {
-            entry!.Invoke((QDict)QValue.Parse(arguments), new FakeSession(), writer).GetAwaiter().GetResult();
+            Task running = entry!.Invoke((QDict)QValue.Parse(arguments), new FakeSession(), writer).AsTask();
+            world.Until(() => running.IsCompleted);
+            running.GetAwaiter().GetResult();
             return JsonNode.Parse(writer.WrittenCount == 0 ? "{}" : System.Text.Encoding.UTF8.GetString(writer.WrittenSpan))!.ToJsonString();
         }
         catch (QapiException e)

@@ -62,8 +62,15 @@ internal sealed partial class Transcript
         return t;
     }
 
+    /// <summary>True for a conversation with a machine that KVM runs.</summary>
+    public bool NeedsKvm => Array.Exists(Arguments, static a => a.Contains("accel=kvm", StringComparison.Ordinal));
+
     /// <summary>Replaces what differs from run to run and from product to product.</summary>
-    public static string Normalize(string line) => Time().Replace(Version().Replace(line, "VERSION"), "\"timestamp\": TIME");
+    public static string Normalize(string line)
+    {
+        line = Time().Replace(Version().Replace(line, "VERSION"), "\"timestamp\": TIME");
+        return HostAddress().Replace(HumanThread().Replace(Thread().Replace(line, "\"thread-id\": TID"), "thread_id=TID"), " is ADDRESS");
+    }
 
     /// <summary>Plays the client's part step by step; every line of the server must be the recorded one.</summary>
     public void Play(Emulator emulator)
@@ -109,6 +116,17 @@ internal sealed partial class Transcript
 
     [GeneratedRegex("""\{"qemu": \{"micro": \d+, "minor": \d+, "major": \d+\}, "package": "[^"]*"\}""")]
     private static partial Regex Version();
+
+    [GeneratedRegex("""
+        "thread-id": \d{3,}
+        """)]
+    private static partial Regex Thread();
+
+    [GeneratedRegex("thread_id=\\d+")]
+    private static partial Regex HumanThread();
+
+    [GeneratedRegex(" is 0x[0-9a-f]{7,}")]
+    private static partial Regex HostAddress();
 
     [GeneratedRegex("""
         "timestamp": \{"seconds": \d+, "microseconds": \d+\}

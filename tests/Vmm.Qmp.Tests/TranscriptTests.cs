@@ -11,7 +11,7 @@ public sealed class TranscriptTests
     [TestCaseSource(nameof(Names))]
     public void OurProductAnswersAsRecorded(string name)
     {
-        Transcript transcript = Transcript.Load(name);
+        Transcript transcript = Load(name);
         using Emulator emulator = Monitored.Start(transcript.Arguments);
         transcript.Play(emulator);
     }
@@ -24,7 +24,7 @@ public sealed class TranscriptTests
             Assert.Ignore("needs an installed qemu-system-x86_64 to prove the record");
         }
 
-        Transcript transcript = Transcript.Load(name);
+        Transcript transcript = Load(name);
         using Emulator emulator = Monitored.StartQemu(transcript.Arguments);
         transcript.Play(emulator);
     }
@@ -81,6 +81,17 @@ public sealed class TranscriptTests
         }
 
         Assert.That(got, Is.EqualTo(expected));
+    }
+
+    private static Transcript Load(string name)
+    {
+        Transcript transcript = Transcript.Load(name);
+        if (transcript.NeedsKvm && !Emulator.HasKvm)
+        {
+            Assert.Ignore("needs /dev/kvm");
+        }
+
+        return transcript;
     }
 
     /// <summary>Answers owed once these bytes were read: the greeting and one for each complete object outside strings.</summary>

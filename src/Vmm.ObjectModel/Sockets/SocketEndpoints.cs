@@ -103,7 +103,7 @@ public static class SocketEndpoints
         Errno errno = Errno.OK;
         foreach (SockAddr candidate in Candidates(address))
         {
-            errno = Open(candidate, 0, out SafeFd socket);
+            errno = Open(candidate, 0, out SafeFd socket, address.Inet);
             if (errno == Errno.OK)
             {
                 errno = Libc.Connect(socket.Fd, candidate);
@@ -123,7 +123,7 @@ public static class SocketEndpoints
     /// <summary>Begins to connect to one resolved address without blocking; EINPROGRESS when the outcome is to be waited for.</summary>
     public static Errno BeginConnect(SocketAddressLegacy address, SockAddr candidate, out SafeFd socket)
     {
-        Errno errno = Open(candidate, Libc.SOCK_NONBLOCK, out socket);
+        Errno errno = Open(candidate, Libc.SOCK_NONBLOCK, out socket, address.Inet);
         if (errno == Errno.OK)
         {
             ApplyKeepAlive(address, socket);
@@ -227,8 +227,8 @@ public static class SocketEndpoints
         _ => Libc.AF_UNSPEC,
     };
 
-    private static Errno Open(SockAddr address, int flags, out SafeFd socket) =>
-        Libc.Socket(address.Family, Libc.SOCK_STREAM | flags, 0, out socket);
+    private static Errno Open(SockAddr address, int flags, out SafeFd socket, InetSocketAddress? inet = null) =>
+        Libc.Socket(address.Family, Libc.SOCK_STREAM | flags, inet?.Mptcp == true ? Libc.IPPROTO_MPTCP : 0, out socket);
 
     private static void ApplyKeepAlive(SocketAddressLegacy address, SafeFd socket)
     {
@@ -313,7 +313,7 @@ public static class SocketEndpoints
         Errno errno = Errno.OK;
         for (int port = first.Port; port <= Math.Min(last, MaxPort); port++)
         {
-            errno = Open(first, Libc.SOCK_NONBLOCK, out SafeFd socket);
+            errno = Open(first, Libc.SOCK_NONBLOCK, out SafeFd socket, address);
             if (errno != Errno.OK)
             {
                 socket.Dispose();

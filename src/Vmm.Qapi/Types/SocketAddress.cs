@@ -38,6 +38,9 @@ public sealed partial record InetSocketAddress
 
     /// <summary>Whether idle connections are probed.</summary>
     public bool? KeepAlive { get; init; }
+
+    /// <summary>Multipath TCP, where the host has it.</summary>
+    public bool? Mptcp { get; init; }
 }
 
 /// <summary>A unix domain address.</summary>
