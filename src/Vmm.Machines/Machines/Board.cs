@@ -45,6 +45,9 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
     {
         _rtc = (Mc146818)Devices.Create("mc146818rtc");
         _rtc.TimeBase = parameters.RtcTimeBase;
+
+        // The year in the clock's registers is that of the calendar, not one counted from 1980.
+        _rtc.BaseYear = 0;
         _rtc.BaseYear = 0;
         Devices.Realize(_rtc, bus);
     }

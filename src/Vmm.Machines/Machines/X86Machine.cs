@@ -68,17 +68,12 @@ public abstract partial class X86Machine : Machine
         FwCfg.AddInt16(FwCfgKeys.BootMenu, (ushort)(Parameters.Boot.Menu == true ? 1 : 0));
         FwCfg.AddItem(FwCfgKeys.Uuid, Parameters.Uuid.ToByteArray(bigEndian: true));
         List<byte> e820 = [];
-        foreach (E820Entry entry in Layout.E820)
+
+        // Firmware wants RAM from 0 to the hole in one piece; what it takes of that it marks itself.
+        AppendE820(e820, 0, Layout.BelowFourGiB, E820Type.Ram);
+        if (Layout.AboveFourGiB != 0)
         {
-            if (entry.Type == E820Type.Ram && entry.Address >= 0x100000)
-            {
-                AppendE820(e820, entry.Address, entry.Length, entry.Type);
-            }
-            else if (entry.Address == 0)
-            {
-                // Firmware wants RAM from 0 to the hole in one piece.
-                AppendE820(e820, 0, Layout.BelowFourGiB, E820Type.Ram);
-            }
+            AppendE820(e820, 1UL << 32, Layout.AboveFourGiB, E820Type.Ram);
         }
 
         FwCfg.AddFile("etc/e820", e820.ToArray());
