@@ -93,7 +93,8 @@ public sealed class BackendTests
 
         using GuestRun run = GuestRun.Start(
             "microvm,memory-backend=mem", TestGuests.Spin(), debugExit: false,
-            "-m", "64", "-object", $"memory-backend-ram,id=mem,size=64M,prealloc=on,host-nodes=0,policy={policy}");
+            "-m", "64", "-object",
+            $$"""{"qom-type":"memory-backend-ram","id":"mem","size":67108864,"prealloc":true,"host-nodes":[0],"policy":"{{policy}}"}""");
         run.WaitDebug(t => t == "B");
         string[] all = File.ReadAllLines($"/proc/{run.Emulator.Process.Id}/numa_maps");
         string[] lines = Array.FindAll(all, l => l.Contains("anon=16384", StringComparison.Ordinal));
