@@ -443,7 +443,7 @@ internal sealed class VirtualMachine
         {
             if (IsLate(option))
             {
-                _objects.Add(option.Properties, option.IsJson ? QapiInputMode.Json : QapiInputMode.Keyval);
+                _objects.Add(option.Properties, option.IsJson ? QapiInputMode.Json : QapiInputMode.Options);
             }
         }
     }
@@ -482,7 +482,7 @@ internal sealed class VirtualMachine
                 continue;
             }
 
-            _objects.Add(option.Properties, option.IsJson ? QapiInputMode.Json : QapiInputMode.Keyval);
+            _objects.Add(option.Properties, option.IsJson ? QapiInputMode.Json : QapiInputMode.Options);
         }
 
         location = null;

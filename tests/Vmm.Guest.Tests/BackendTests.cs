@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using Vmm.TestKit.Guests;
 using Vmm.TestKit.Processes;
@@ -81,10 +82,13 @@ public sealed class BackendTests
         });
     }
 
-    [TestCase("bind")]
-    [TestCase("preferred")]
-    [TestCase("interleave")]
-    public void ItsPagesComeFromTheNodesThatWereAskedFor(string policy)
+    [Test]
+    public void ItsPagesComeFromTheNodesThatWereAskedFor(
+        [Values("bind", "preferred", "interleave")] string policy,
+        [Values(
+            "memory-backend-ram,id=mem,size=64M,prealloc=on,host-nodes=0,policy={0}",
+            "memory-backend-ram,id=mem,size=64M,prealloc=on,host-nodes=0-0,host-nodes=0,policy={0}",
+            """{{"qom-type":"memory-backend-ram","id":"mem","size":67108864,"prealloc":true,"host-nodes":[0],"policy":"{0}"}}""")] string backend)
     {
         if (!File.Exists("/proc/self/numa_maps"))
         {
@@ -93,8 +97,7 @@ public sealed class BackendTests
 
         using GuestRun run = GuestRun.Start(
             "microvm,memory-backend=mem", TestGuests.Spin(), debugExit: false,
-            "-m", "64", "-object",
-            $$"""{"qom-type":"memory-backend-ram","id":"mem","size":67108864,"prealloc":true,"host-nodes":[0],"policy":"{{policy}}"}""");
+            "-m", "64", "-object", string.Format(CultureInfo.InvariantCulture, backend, policy));
         run.WaitDebug(t => t == "B");
         string[] all = File.ReadAllLines($"/proc/{run.Emulator.Process.Id}/numa_maps");
         string[] lines = Array.FindAll(all, l => l.Contains("anon=16384", StringComparison.Ordinal));
@@ -114,10 +117,10 @@ public sealed class BackendTests
             switch (words[0])
             {
                 case "Size:":
-                    size = long.Parse(words[1], System.Globalization.CultureInfo.InvariantCulture);
+                    size = long.Parse(words[1], CultureInfo.InvariantCulture);
                     break;
                 case "Rss:":
-                    resident = long.Parse(words[1], System.Globalization.CultureInfo.InvariantCulture);
+                    resident = long.Parse(words[1], CultureInfo.InvariantCulture);
                     break;
                 case "VmFlags:" when size == sizeKiB:
                     found.Add((resident, words[1..]));

@@ -91,7 +91,7 @@ public readonly struct PropertyInput
         return i >= 0 ? i : throw QapiException.InvalidEnumValue(Name, text);
     }
 
-    /// <summary>Reads a list of unsigned 16-bit integers; with -object also one number or range "1-3".</summary>
+    /// <summary>Reads a list of unsigned 16-bit integers; with -object one number or range "1-3" for each time that the option is given.</summary>
     public List<ushort> ReadUInt16List()
     {
         var result = new List<ushort>();
@@ -105,7 +105,14 @@ public readonly struct PropertyInput
         foreach (QValue item in list)
         {
             _reader.NextElement();
-            result.Add(_reader.UInt16(item, null));
+            if (_reader.Mode == QapiInputMode.Options && item is QString range)
+            {
+                AppendRange(range.Value, result);
+            }
+            else
+            {
+                result.Add(_reader.UInt16(item, null));
+            }
         }
 
         _reader.EndList();
