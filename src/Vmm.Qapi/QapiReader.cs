@@ -261,9 +261,9 @@ public sealed partial class QapiReader
     /// <summary>The error of a string that is no value of its enumeration; it names the member without its path.</summary>
     public static QapiException InvalidEnum(string? name, string value) => QapiException.InvalidEnumValue(name ?? "null", value);
 
-    /// <summary>The error of a value that none of an alternate's types takes.</summary>
-    public QapiException InvalidAlternate(string? name, string alternate) =>
-        QapiException.InvalidParameterType(FullName(name), alternate);
+    /// <summary>The error of a value that none of an alternate's types takes; it names the member without its path.</summary>
+    public static QapiException InvalidAlternate(string? name, string alternate) =>
+        QapiException.InvalidParameterType(name ?? "null", alternate);
 
     /// <summary>The path of a member of the entered object, or of the current list element for null.</summary>
     public string FullName(string? name)

@@ -70,7 +70,13 @@ internal static class CommandRegistration
         MonitorCatalog.Register(table, new MonitorCommands(monitors), human);
         ChardevsCatalog.Register(table, chardevs, fds);
         ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run, trace, yank);
-        BlockCatalog.Register(table, new BlockQueryCommands(t.Blocks, t.Drives), new BlockdevCommands(t.Blocks), new ThrottleCommands(t.Blocks, t.Drives, t.ThrottleGroups));
+        BlockCatalog.Register(
+            table,
+            new BitmapCommands(t.Blocks),
+            new BlockNodeCommands(t.Blocks, t.Drives),
+            new BlockQueryCommands(t.Blocks, t.Drives),
+            new BlockdevCommands(t.Blocks),
+            new ThrottleCommands(t.Blocks, t.Drives, t.ThrottleGroups));
         DevicesCatalog.Register(table, chipset);
         KvmCatalog.Register(table, cpus, stats);
         MachinesCatalog.Register(table);

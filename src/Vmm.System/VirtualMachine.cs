@@ -1,6 +1,7 @@
 using Vmm.Block.Backend;
 using Vmm.Block.Drivers;
 using Vmm.Block.Graph;
+using Vmm.Block.Qmp;
 using Vmm.Block.Throttling;
 using Vmm.Chardevs;
 using Vmm.Devices.Rtc;
@@ -91,6 +92,7 @@ internal sealed class VirtualMachine
             Yank = _yank,
         };
         _blocks = new BlockGraph(_loop, new BlockDriverRegistry(_fdSets, new LoopWorkers(), _throttleGroups));
+        _blocks.ThresholdExceeded = (node, threshold, above) => _loop.Post(() => _monitors.Emit(new BlockWriteThresholdEvent(node.Name, (ulong)above, (ulong)threshold)));
         _drives = new BlockBackends(_blocks);
         _chardevs = new ChardevRegistry(host, _tree.Chardevs);
     }

@@ -41,6 +41,9 @@ public sealed partial class BlockGraph
     /// <summary>The nodes, oldest first.</summary>
     public IReadOnlyList<BlockNode> Nodes => _order;
 
+    /// <summary>A write passed the threshold of a node: node, threshold, bytes above. Any loop.</summary>
+    public Action<BlockNode, long, long>? ThresholdExceeded { get; set; }
+
     /// <summary>Names that are taken by somebody else, for example back ends.</summary>
     public Func<string, bool> IsNameTaken { get; set; } = static _ => false;
 

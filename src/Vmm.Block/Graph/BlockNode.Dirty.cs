@@ -21,6 +21,17 @@ public sealed partial class BlockNode
     /// <summary>Takes an observer away. Drained or on the home loop.</summary>
     public void RemoveObserver(IWriteObserver observer) => _observers = Array.FindAll(_observers, o => o != observer);
 
+    // One report: who wants the next one sets the threshold again.
+    private void CheckThreshold(long end)
+    {
+        long threshold = WriteThreshold;
+        if (threshold > 0 && end > threshold)
+        {
+            WriteThreshold = 0;
+            Graph.ThresholdExceeded?.Invoke(this, threshold, end - threshold);
+        }
+    }
+
     private void MarkDirty(long offset, long bytes)
     {
         foreach (IWriteObserver observer in _observers)

@@ -259,6 +259,7 @@ public sealed partial class BlockNode
     {
         long bytes = data.Size;
         int result;
+        CheckThreshold(offset + bytes);
         if (Options.DetectZeroes != DetectZeroesMode.Off && data.IsZero(0, bytes))
         {
             result = await ZeroUntrackedAsync(offset, bytes, flags | (Options.DetectZeroes == DetectZeroesMode.Unmap && Options.Discard == DiscardMode.Unmap ? BlockRequestFlags.MayUnmap : 0));
@@ -306,6 +307,7 @@ public sealed partial class BlockNode
 
     private async IoTask<int> ZeroAlignedAsync(long offset, long bytes, BlockRequestFlags flags)
     {
+        CheckThreshold(offset + bytes);
         int result = await ZeroUntrackedAsync(offset, bytes, flags);
         FinishWrite(offset, bytes, result);
         return result;

@@ -130,7 +130,35 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
                 NoFlush = node.Options.IsNoFlush,
             },
             WriteThreshold = node.WriteThreshold,
+            DirtyBitmaps = DescribeBitmaps(node),
         };
+    }
+
+    private static List<BlockDirtyInfo>? DescribeBitmaps(BlockNode node)
+    {
+        if (node.Bitmaps.Count == 0)
+        {
+            return null;
+        }
+
+        // Newest first.
+        List<BlockDirtyInfo> bitmaps = [];
+        for (int i = node.Bitmaps.Count - 1; i >= 0; i--)
+        {
+            Bitmaps.DirtyBitmap bitmap = node.Bitmaps[i];
+            bitmaps.Add(new BlockDirtyInfo
+            {
+                Name = bitmap.Name,
+                Count = bitmap.Bits.Count * bitmap.Bits.Granularity,
+                Granularity = bitmap.Bits.Granularity,
+                Recording = bitmap.IsEnabled,
+                Busy = bitmap.IsBusy,
+                Persistent = bitmap.IsPersistent,
+                Inconsistent = bitmap.IsInconsistent ? true : null,
+            });
+        }
+
+        return bitmaps;
     }
 
     private static ImageInfo DescribeImage(BlockNode node, bool flat)

@@ -32,7 +32,7 @@ internal static class QapiAlternateEmitter
             w.Line();
         }
 
-        w.Line($"throw reader.InvalidAlternate(name, {Naming.Literal(model.WireName)});");
+        w.Line($"throw {Q}QapiReader.InvalidAlternate(name, {Naming.Literal(model.WireName)});");
         w.Close();
         w.Line();
         w.Line("/// <summary>Writes the choice that is set.</summary>");

@@ -1,0 +1,80 @@
+using Vmm.Block.Graph;
+using Vmm.Qapi;
+
+namespace Vmm.Block.Bitmaps;
+
+/// <summary>
+/// Remembers which parts of a node were written. Its home is the node's loop; commands touch it there or while the node is drained.
+/// </summary>
+public sealed class DirtyBitmap : IWriteObserver
+{
+    /// <summary>Longest name of a persistent bitmap, in bytes.</summary>
+    public const int MaxPersistentName = 1023;
+
+    private BitSet _bits;
+
+    /// <summary>Nothing is dirty.</summary>
+    public DirtyBitmap(BlockNode node, string? name, long granularity)
+    {
+        Node = node;
+        Name = name;
+        _bits = new BitSet(node.Length, granularity);
+    }
+
+    /// <summary>The node.</summary>
+    public BlockNode Node { get; }
+
+    /// <summary>Its name; null for those that jobs have for themselves.</summary>
+    public string? Name { get; }
+
+    /// <summary>The bits.</summary>
+    public BitSet Bits => _bits;
+
+    /// <summary>Writes are recorded.</summary>
+    public bool IsEnabled { get; set; } = true;
+
+    /// <summary>A job or export uses it: nobody else may change it.</summary>
+    public bool IsBusy { get; set; }
+
+    /// <summary>It is stored in the image when that is closed.</summary>
+    public bool IsPersistent { get; set; }
+
+    /// <summary>The image says that it was not stored properly.</summary>
+    public bool IsInconsistent { get; set; }
+
+    /// <summary>The granularity that suits a node: its cluster, between 4 KiB and 64 KiB.</summary>
+    public static long DefaultGranularity(int clusterSize) => clusterSize > 0 ? Math.Clamp(clusterSize, 4096, 65536) : 65536;
+
+    /// <inheritdoc/>
+    public void OnWritten(long offset, long bytes)
+    {
+        if (IsEnabled)
+        {
+            _bits.Set(offset, bytes);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void OnTruncated(long length) => _bits.Resize(length);
+
+    /// <summary>Puts other bits in their place, as a transaction does that is undone.</summary>
+    public void Restore(BitSet bits) => _bits = bits;
+
+    /// <summary>Refuses what cannot be done with the bitmap now.</summary>
+    /// <exception cref="QapiException">It is used or inconsistent.</exception>
+    public void CheckUsable(bool allowInconsistent = false)
+    {
+        if (IsBusy)
+        {
+            throw new QapiException($"Bitmap '{Name}' is currently in use by another operation and cannot be used");
+        }
+
+        if (IsInconsistent && !allowInconsistent)
+        {
+            throw new QapiException(
+                QapiErrorClass.GenericError,
+                $"Bitmap '{Name}' is inconsistent and cannot be used",
+                "Try block-dirty-bitmap-remove to delete this bitmap from disk\n");
+        }
+    }
+}
