@@ -18,6 +18,8 @@ public sealed class CatalogueTests
         "blockdev-add arguments(file): lacks 'drop-cache'",
         "blockdev-add arguments(file): lacks 'pr-manager'",
         "blockdev-add arguments(file): lacks 'x-check-cache-dropped'",
+        "blockdev-add arguments(qcow2): lacks 'encrypt'",
+        "blockdev-add arguments(qcow2): lacks 'overlap-check'",
         "chardev-add arguments.backend(socket).data: lacks 'tn3270'",
         "chardev-change arguments.backend(socket).data: lacks 'tn3270'",
         "object-add arguments(memory-backend-file): lacks 'prealloc-context'",
