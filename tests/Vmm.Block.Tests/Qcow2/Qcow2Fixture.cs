@@ -114,4 +114,12 @@ public abstract class Qcow2Fixture : BlockFixture
 
         return all;
     }
+
+    /// <summary>qemu-img's check finds neither errors nor leaks.</summary>
+    protected void AssertClean(string path)
+    {
+        var (code, text) = Run("qemu-img", "check", path);
+        Assert.That(code, Is.Zero, text);
+        Assert.That(text, Does.Contain("No errors were found"));
+    }
 }

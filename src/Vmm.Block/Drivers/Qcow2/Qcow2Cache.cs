@@ -18,6 +18,7 @@ internal sealed class Qcow2Cache : IDisposable
     private Slot? _newest;
     private Slot? _oldest;
     private int _dirty;
+    private long _age;
 
     /// <summary>An empty cache.</summary>
     /// <param name="file">The image's file.</param>
@@ -42,6 +43,7 @@ internal sealed class Qcow2Cache : IDisposable
     {
         if (_newest is { } newest && newest.Offset == offset)
         {
+            newest.Used = _age;
             return newest;
         }
 
@@ -131,28 +133,26 @@ internal sealed class Qcow2Cache : IDisposable
         }
     }
 
-    /// <summary>Gives back the memory of clean entries that have not been used since the last call. Under the lock.</summary>
-    internal void Clean(long useBefore)
+    /// <summary>Gives back the memory of clean entries that have not been used since the last call. Nobody holds the lock.</summary>
+    internal void Clean()
     {
-        while (_oldest is { } slot && slot.Used < useBefore && !slot.IsDirty)
+        while (_oldest is { } slot && slot.Used < _age && !slot.IsDirty)
         {
             Drop(slot);
         }
 
+        _age++;
         while (_free.TryPop(out Slot? free))
         {
             free.Buffer.Dispose();
         }
     }
 
-    /// <summary>A counter of <see cref="Clean"/>: entries used from now on are younger.</summary>
-    internal long Age { get; set; }
-
     /// <inheritdoc/>
     public void Dispose()
     {
         Clear();
-        Clean(long.MaxValue);
+        Clean();
     }
 
     private async IoTask<int> LoadSlowAsync(long offset)
@@ -224,7 +224,7 @@ internal sealed class Qcow2Cache : IDisposable
 
     private void Link(Slot slot)
     {
-        slot.Used = Age;
+        slot.Used = _age;
         slot.Newer = null;
         slot.Older = _newest;
         if (_newest is not null)

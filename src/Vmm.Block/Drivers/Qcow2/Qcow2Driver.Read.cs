@@ -101,7 +101,7 @@ public sealed partial class Qcow2Driver
             }
         }
 
-        return extent.Kind == Qcow2Kind.Invalid || (extent.Kind == Qcow2Kind.Compressed && _header.HasDataFile)
+        return extent.Kind == Qcow2Kind.Invalid || (extent.Kind == Qcow2Kind.Compressed && Header.HasDataFile)
             ? (ReportInvalid(offset, extent), default)
             : (0, extent);
     }
@@ -135,19 +135,19 @@ public sealed partial class Qcow2Driver
 
         if (result >= 0)
         {
-            data.CopyFrom(0, codec.Cluster.Span.Slice((int)(offset & (_header.ClusterBytes - 1)), (int)data.Size));
+            data.CopyFrom(0, codec.Cluster.Span.Slice((int)(offset & (Header.ClusterBytes - 1)), (int)data.Size));
         }
 
         _codecs.Push(codec);
         return result;
     }
 
-    private Qcow2CodecWork RentCodec() => _codecs.TryPop(out Qcow2CodecWork? codec) ? codec : new Qcow2CodecWork(_header.Compression)
+    private Qcow2CodecWork RentCodec() => _codecs.TryPop(out Qcow2CodecWork? codec) ? codec : new Qcow2CodecWork(Header.Compression)
     {
-        Cluster = new NativeBuffer(_header.ClusterBytes),
+        Cluster = new NativeBuffer(Header.ClusterBytes),
 
         // What is not compressible is not compressed; foreign images may have it longer, by the sector in which it begins.
-        Packed = new NativeBuffer((2 * _header.ClusterBytes) + 1024),
+        Packed = new NativeBuffer((2 * Header.ClusterBytes) + 1024),
     };
 
     private int ReportInvalid(long offset, Qcow2Extent extent)
@@ -165,6 +165,12 @@ public sealed partial class Qcow2Driver
     private void Corrupt(bool isFatal, long offset, long bytes, string message)
     {
         _isFailed |= isFatal;
+        if (isFatal && !Node.IsReadOnly && Header.Version >= 3 && (Header.Incompatible & Qcow2Incompatible.Corrupt) == 0)
+        {
+            // A failure to say so changes nothing: the image is not used any more.
+            _metadata.SetIncompatibleAsync(Header.Incompatible | Qcow2Incompatible.Corrupt).Forget();
+        }
+
         Node.Graph.ReportCorruption(Node, message, offset, bytes, isFatal && !Node.IsReadOnly);
     }
 }

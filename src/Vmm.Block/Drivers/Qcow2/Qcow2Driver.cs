@@ -15,15 +15,21 @@ namespace Vmm.Block.Drivers.Qcow2;
 /// </summary>
 public sealed partial class Qcow2Driver : BlockDriver
 {
+    private const long DefaultCleanSeconds = 600;
+
+    private static readonly Qcow2Header s_noHeader = new();
+
     private readonly BlockdevOptionsQcow2 _options;
     private readonly LoopWorkers _workers;
     private readonly LoopMutex _lock = new();
     private readonly Qcow2Limbo _limbo = new();
     private readonly Stack<Qcow2CodecWork> _codecs = new();
-    private Qcow2Header _header = new();
     private Qcow2File _file = null!;
     private Qcow2Mapping _mapping = null!;
     private BlockEdge _dataEdge = null!;
+    private LoopTimer? _cleaner;
+    private long _cleanNs;
+    private bool _isLazy;
     private bool _isFailed;
 
     /// <summary>An image.</summary>
@@ -45,41 +51,65 @@ public sealed partial class Qcow2Driver : BlockDriver
     /// <inheritdoc/>
     public override string? ExactFilename => Node.File!.Node.Driver.ExactFilename;
 
+    private Qcow2Header Header => _metadata?.Header ?? s_noHeader;
+
     private BlockNode Data => _dataEdge.Node;
 
     /// <inheritdoc/>
-    public override IoTask<long> GetLengthAsync() => new(_header.Size);
+    public override IoTask<long> GetLengthAsync() => new(Header.Size);
 
     /// <inheritdoc/>
     public override async IoTask OpenAsync()
     {
         BlockEdge file = Node.File!;
         _file = new Qcow2File(file);
-        _header = Qcow2Header.Parse(await ReadFirstClusterAsync(), !Node.IsReadOnly);
-        if (!Qcow2CodecWork.IsAvailable(_header.Compression))
+        _dataEdge = file;
+        Qcow2Header header = Qcow2Header.Parse(await ReadFirstClusterAsync(), !Node.IsReadOnly);
+        if (!Qcow2CodecWork.IsAvailable(header.Compression))
         {
-            throw new QapiException($"The library for compression type '{_header.Compression.ToString().ToLowerInvariant()}' is not installed");
+            throw new QapiException($"The library for compression type '{header.Compression.ToString().ToLowerInvariant()}' is not installed");
         }
 
-        Qcow2CacheSizes sizes = Qcow2CacheSizes.For(_options, _header);
-        ulong[] l1 = new ulong[_header.L1Entries];
-        Check(await _file.ReadTableAsync(_header.L1Offset, l1), "Could not read L1 table");
-        Qcow2Cache slices = new(_file, sizes.L2Entries, sizes.L2EntryBytes, static () => new(BlockResult.Io));
-        _mapping = new Qcow2Mapping(_header, l1, slices);
+        await LoadTablesAsync(header);
+        ApplyOptions();
         await OpenDataFileAsync(file);
+        await ReadSnapshotsAsync();
+        if (!Node.IsReadOnly)
+        {
+            await PrepareForWritesAsync();
+        }
+
         await OpenBackingAsync();
     }
 
     /// <inheritdoc/>
-    public override IoTask CloseAsync()
+    public override async IoTask CloseAsync()
     {
-        _mapping?.Slices.Dispose();
+        _cleaner?.Dispose();
+        if (_metadata?.Refcounts is null)
+        {
+            return;
+        }
+
+        if (!Node.IsReadOnly && !_isFailed)
+        {
+            await _lock.EnterAsync();
+
+            // A failure leaves clusters that are counted too often, and the mark of stale refcounts.
+            await _metadata.CleanAsync();
+            _lock.Exit();
+        }
+
+        _metadata.Dispose();
         while (_codecs.TryPop(out Qcow2CodecWork? codec))
         {
             codec.Dispose();
         }
 
-        return IoTask.CompletedTask;
+        while (_copyBuffers.TryPop(out NativeBuffer? buffer))
+        {
+            buffer.Dispose();
+        }
     }
 
     /// <inheritdoc/>
@@ -87,7 +117,7 @@ public sealed partial class Qcow2Driver : BlockDriver
     {
         limits.RequestAlignment = 1;
         limits.WriteZeroesAlignment = 1 << _mapping.SubclusterBits;
-        limits.DiscardAlignment = _header.ClusterBytes;
+        limits.DiscardAlignment = Header.ClusterBytes;
         limits.MaxTransfer = 0;
     }
 
@@ -97,6 +127,101 @@ public sealed partial class Qcow2Driver : BlockDriver
         {
             throw new QapiException($"{what}: {BlockResult.Text(result)}");
         }
+    }
+
+    private async IoTask LoadTablesAsync(Qcow2Header header)
+    {
+        Qcow2CacheSizes sizes = Qcow2CacheSizes.For(_options, header);
+        ulong[] table = new ulong[(long)header.RefcountTableClusters * (header.ClusterBytes / 8)];
+        ulong[] l1 = new ulong[header.L1Entries];
+        Check(await _file.ReadTableAsync(header.RefcountTableOffset, table), "Could not initialize refcount handling");
+        Check(await _file.ReadTableAsync(header.L1Offset, l1), "Could not read L1 table");
+        Qcow2Metadata metadata = new(_file, header) { OnOverlap = RefuseOverlap };
+        Qcow2Cache slices = new(_file, sizes.L2Entries, sizes.L2EntryBytes, metadata.WriteAsync);
+        Qcow2Cache blocks = new(_file, sizes.RefcountEntries, header.ClusterBytes, metadata.WriteRefcountsAsync);
+        _mapping = new Qcow2Mapping(header, l1, slices);
+        metadata.Mapping = _mapping;
+        metadata.Refcounts = new Qcow2Refcounts(metadata, header, table, blocks, _limbo)
+        {
+            NeverUsed = (_file.Length + header.ClusterBytes - 1) >> header.ClusterBits,
+        };
+        _limbo.OnReleased = metadata.Refcounts.SearchFrom;
+        _metadata = metadata;
+        metadata.FindMetadataClusters();
+    }
+
+    private void ApplyOptions()
+    {
+        _metadata.PassesDiscard[(int)Qcow2FreeReason.Request] = _options.PassDiscardRequest ?? Node.Options.Discard == DiscardMode.Unmap;
+        _metadata.PassesDiscard[(int)Qcow2FreeReason.Snapshot] = _options.PassDiscardSnapshot ?? true;
+        _metadata.PassesDiscard[(int)Qcow2FreeReason.Other] = _options.PassDiscardOther ?? false;
+        _isLazy = _options.LazyRefcounts ?? (Header.Compatible & Qcow2Compatible.LazyRefcounts) != 0;
+        if (_isLazy && Header.Version < 3)
+        {
+            throw new QapiException("Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level");
+        }
+
+        long interval = _options.CacheCleanInterval ?? DefaultCleanSeconds;
+        if (interval is < 0 or > uint.MaxValue)
+        {
+            throw new QapiException("Cache clean interval too big");
+        }
+
+        if (interval > 0)
+        {
+            _cleanNs = interval * 1_000_000_000;
+            StartCleaner();
+        }
+    }
+
+    // Memory of tables that nobody has used for a while is given back.
+    private void StartCleaner()
+    {
+        _cleaner?.Dispose();
+        _cleaner = Node.Loop.CreateTimer(ClockType.Virtual, OnCleanTimer);
+        _cleaner.ArmAfter(_cleanNs);
+    }
+
+    private void OnCleanTimer()
+    {
+        if (!_lock.IsHeld)
+        {
+            _mapping.Slices.Clean();
+            _metadata.Refcounts.Blocks.Clean();
+        }
+
+        _cleaner!.ArmAfter(_cleanNs);
+    }
+
+    /// <inheritdoc/>
+    public override void OnLoopChanged()
+    {
+        if (_cleaner is not null)
+        {
+            StartCleaner();
+        }
+    }
+
+    /// <summary>What another program has left behind is put right before the first write.</summary>
+    private async IoTask PrepareForWritesAsync()
+    {
+        Qcow2Autoclear kept = Header.Autoclear & Qcow2Autoclear.DataFileRaw;
+        if (Header.Autoclear != kept)
+        {
+            // Bitmaps are not kept up to date here: the bit that vouches for them goes.
+            Check(await _metadata.WriteHeaderAsync(Header with { Autoclear = kept }), "Could not update qcow2 header");
+        }
+
+        if (_metadata.IsMarkedDirty)
+        {
+            await RepairDirtyAsync();
+        }
+    }
+
+    private int RefuseOverlap(string message, long offset, long bytes)
+    {
+        Corrupt(isFatal: true, offset, bytes, message);
+        return BlockResult.Io;
     }
 
     private async IoTask<byte[]> ReadFirstClusterAsync()
@@ -110,8 +235,7 @@ public sealed partial class Qcow2Driver : BlockDriver
 
     private async IoTask OpenDataFileAsync(BlockEdge file)
     {
-        _dataEdge = file;
-        if (!_header.HasDataFile)
+        if (!Header.HasDataFile)
         {
             if (_options.DataFile is not null)
             {
@@ -123,7 +247,7 @@ public sealed partial class Qcow2Driver : BlockDriver
 
         if (_options.DataFile is null)
         {
-            string name = _header.DataFile ?? throw new QapiException("'data-file' is required for this image");
+            string name = Header.DataFile ?? throw new QapiException("'data-file' is required for this image");
             BlockNode data = await Node.Graph.OpenFileNodeAsync(name, Node.Options.ForChild(ChildRole.Data, isFormat: true));
             await Node.Graph.AttachOpenedAsync(Node, data, "data-file", ChildRole.Data);
         }
@@ -136,16 +260,16 @@ public sealed partial class Qcow2Driver : BlockDriver
 
     private async IoTask OpenBackingAsync()
     {
-        if (_options.Backing is not null || string.IsNullOrEmpty(_header.BackingFile))
+        if (_options.Backing is not null || string.IsNullOrEmpty(Header.BackingFile))
         {
             return;
         }
 
         try
         {
-            string name = ImageNames.Resolve(_header.BackingFile, ExactFilename);
+            string name = ImageNames.Resolve(Header.BackingFile, ExactFilename);
             BlockNode backing = await Node.Graph.OpenImageAsync(
-                name, _header.BackingFormat, Node.Options.ForChild(ChildRole.Cow, isFormat: true));
+                name, Header.BackingFormat, Node.Options.ForChild(ChildRole.Cow, isFormat: true));
             await Node.Graph.AttachOpenedAsync(Node, backing, "backing", ChildRole.Cow);
         }
         catch (QapiException e)

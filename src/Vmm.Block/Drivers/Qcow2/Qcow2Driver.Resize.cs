@@ -1,0 +1,283 @@
+using System.Buffers.Binary;
+using Vmm.Block.Graph;
+using Vmm.EventLoop.Tasks;
+using Vmm.ObjectModel.Block;
+using Vmm.Qapi;
+
+namespace Vmm.Block.Drivers.Qcow2;
+
+/// <content>The size of the disk.</content>
+public sealed partial class Qcow2Driver
+{
+    /// <inheritdoc/>
+    public override bool HasZeroInit => !Header.HasDataFile || Data.Driver.HasZeroInit;
+
+    /// <inheritdoc/>
+    public override async IoTask TruncateAsync(long length, bool exact, PreallocMode prealloc, bool zeroed)
+    {
+        if ((length & 511) != 0)
+        {
+            throw new QapiException("The new size must be a multiple of 512");
+        }
+
+        await _lock.EnterAsync();
+        try
+        {
+            if (_snapshots.Count > 0 && Header.Version < 3)
+            {
+                throw new QapiException("Can't resize a v2 image which has snapshots");
+            }
+
+            await WaitForAllAllocationsAsync(0, long.MaxValue >> 1);
+            if (length < Header.Size)
+            {
+                await ShrinkAsync(length, prealloc);
+            }
+            else if (length > Header.Size)
+            {
+                await GrowAsync(length, prealloc, zeroed);
+            }
+        }
+        finally
+        {
+            _lock.Exit();
+        }
+    }
+
+    private async IoTask GrowAsync(long length, PreallocMode prealloc, bool zeroed)
+    {
+        long old = Header.Size;
+        long entries = Qcow2Header.L1EntriesFor(length, Header.ClusterBits, Header.L2Bits);
+        Check(await GrowL1Async(entries), "Failed to grow the L1 table");
+
+        // What a longer backing file has there must not come to light.
+        bool isCovered = Node.Backing is { } backing && backing.Node.Length > old;
+        if (prealloc != PreallocMode.Off)
+        {
+            await PreallocateAsync(old, length, prealloc);
+        }
+
+        await ZeroRestAsync(old, length);
+        if (prealloc == PreallocMode.Off && (zeroed || isCovered))
+        {
+            await ZeroNewAsync(old, length);
+        }
+
+        if (Header.HasDataFile && (prealloc != PreallocMode.Off || Header.IsDataFileRaw))
+        {
+            await Data.TruncateAsync(length, exact: false, prealloc is PreallocMode.Metadata ? PreallocMode.Off : prealloc);
+        }
+
+        Check(await _metadata.WriteAsync(), "Failed to flush metadata");
+        Check(await SetSizeAsync(length), "Failed to update the image size");
+    }
+
+    /// <summary>What the last cluster has behind the end of the disk comes to light as zeroes.</summary>
+    private async IoTask ZeroRestAsync(long old, long length)
+    {
+        Check(await _mapping.LoadAsync(old), "Failed to zero out the new area");
+        _mapping.TryLookup(old, 1, out Qcow2Extent extent);
+        bool isZero = extent.Kind is Qcow2Kind.Zero or Qcow2Kind.ZeroPlaced
+            || (extent.Kind is Qcow2Kind.Unallocated or Qcow2Kind.UnallocatedPlaced && Node.Backing is null);
+        long clusterEnd = (old | (Header.ClusterBytes - 1L)) + 1;
+        long mask = extent.Kind == Qcow2Kind.Compressed ? Header.ClusterBytes - 1 : (1L << _mapping.SubclusterBits) - 1;
+        long start = (old + mask) & ~mask;
+        long part = Math.Min(start, length) - old;
+        if (part > 0 && !isZero)
+        {
+            // A write like the guest's, which needs the new size; if it fails the image keeps the old one.
+            _metadata.Header = Header with { Size = length };
+            _lock.Exit();
+            IoVectors zeroes = ZeroMemory.Rent(part);
+            int written = await WritePartsAsync(old, zeroes);
+            zeroes.Return();
+            await _lock.EnterAsync();
+            _metadata.Header = Header with { Size = old };
+            Check(written, "Failed to zero out the new area");
+        }
+
+        if (_mapping.HasSubclusters && (old & (Header.ClusterBytes - 1)) != 0 && start < clusterEnd && _mapping.SliceOffset(start) != 0)
+        {
+            Check(await ChangeSliceAsync(start, clusterEnd - start, Qcow2Change.Zero), "Failed to zero out the new area");
+        }
+    }
+
+    private async IoTask ZeroNewAsync(long old, long length)
+    {
+        long mask = (1L << _mapping.SubclusterBits) - 1;
+        for (long offset = (old + mask) & ~mask; offset < length;)
+        {
+            long part = Math.Min(((length + mask) & ~mask) - offset, _mapping.SliceSpan - (offset & (_mapping.SliceSpan - 1)));
+            Check(await ChangeSliceAsync(offset, part, Qcow2Change.Zero), "Failed to zero out the new area");
+            offset += part;
+        }
+    }
+
+    /// <summary>Gives places to all clusters of a range that have none.</summary>
+    private async IoTask PreallocateAsync(long start, long end, PreallocMode prealloc)
+    {
+        Qcow2Allocation allocation = new();
+        for (long offset = start; offset < end;)
+        {
+            Check(await _mapping.LoadAsync(offset), "Could not preallocate metadata");
+            _mapping.TryLookup(offset, end - offset, out Qcow2Extent extent);
+            if (IsInPlace(extent))
+            {
+                offset += extent.Bytes;
+                continue;
+            }
+
+            Check(await AllocateAsync(allocation, offset, Math.Min(end - offset, MaxAllocationBytes)), "Could not preallocate metadata");
+            if (!Header.HasDataFile)
+            {
+                await FillPreallocatedAsync(allocation, prealloc);
+            }
+
+            // All of the clusters, whatever was asked for.
+            allocation.DataOffset = allocation.GuestOffset;
+            allocation.DataBytes = allocation.HostBytes;
+            allocation.HeadBytes = allocation.TailBytes = 0;
+            Check(await LinkAsync(allocation), "Could not preallocate metadata");
+            offset = allocation.GuestEnd;
+        }
+    }
+
+    // New clusters must read as zeroes; those behind the end of the file do so when the file is made longer.
+    private async IoTask FillPreallocatedAsync(Qcow2Allocation allocation, PreallocMode prealloc)
+    {
+        long end = allocation.HostOffset + allocation.HostBytes;
+        if (allocation.IsNew && allocation.HostOffset >= _file.Length)
+        {
+            await _file.Node.TruncateAsync(end, exact: false, prealloc == PreallocMode.Metadata ? PreallocMode.Off : prealloc);
+            return;
+        }
+
+        Check(await _file.ZeroAsync(allocation.HostOffset, allocation.HostBytes), "Could not preallocate data");
+    }
+
+    private async IoTask ShrinkAsync(long length, PreallocMode prealloc)
+    {
+        if (prealloc != PreallocMode.Off)
+        {
+            throw new QapiException("Preallocation can't be used for shrinking files");
+        }
+
+        long mask = Header.ClusterBytes - 1;
+        long end = (Header.Size + mask) & ~mask;
+        for (long offset = (length + mask) & ~mask; offset < end;)
+        {
+            long part = Math.Min(end - offset, _mapping.SliceSpan - (offset & (_mapping.SliceSpan - 1)));
+            Check(await ChangeSliceAsync(offset, part, Qcow2Change.DiscardFully), "Failed to discard cropped clusters");
+            offset += part;
+        }
+
+        int needed = (int)Qcow2Header.L1EntriesFor(length, Header.ClusterBits, Header.L2Bits);
+        for (int i = needed; i < _mapping.L1.Length; i++)
+        {
+            ulong entry = _mapping.L1[i];
+            if (entry != 0)
+            {
+                _mapping.SetL1(i, 0);
+                FreeEntry(entry & Qcow2Format.OffsetMask, Qcow2FreeReason.Other, isTable: true);
+            }
+        }
+
+        // The guest's new end is in the file before what was behind it is used again.
+        Check(await SetSizeAsync(length), "Failed to update the image size");
+        Check(await _metadata.WriteAsync(), "Failed to reduce the number of L2 tables");
+        if (Header.IsDataFileRaw)
+        {
+            await Data.TruncateAsync(length, exact: false);
+        }
+    }
+
+    private async IoTask<int> SetSizeAsync(long length)
+    {
+        byte[] field = new byte[8];
+        BinaryPrimitives.WriteInt64BigEndian(field, length);
+        int result = await _file.WriteBytesAsync(24, field);
+        if (result >= 0)
+        {
+            _metadata.Header = Header with { Size = length };
+        }
+
+        return result;
+    }
+
+    /// <summary>Has room for entries in L1.</summary>
+    private async IoTask<int> GrowL1Async(long entries)
+    {
+        if (entries <= _mapping.L1.Length)
+        {
+            return 0;
+        }
+
+        // As often as it grows by one, it need not move.
+        entries = Math.Max(entries, Math.Min(_mapping.L1.Length * 3L / 2, Qcow2Format.MaxL1Bytes / 8));
+        if (entries > Qcow2Format.MaxL1Bytes / 8)
+        {
+            return -(int)Interop.Errno.EFBIG;
+        }
+
+        ulong[] table = new ulong[entries];
+        _mapping.L1.CopyTo(table, 0);
+        int result = await _metadata.WriteAsync();
+        if (result < 0)
+        {
+            return result;
+        }
+
+        long clusters = ((entries * 8) + Header.ClusterBytes - 1) >> Header.ClusterBits;
+        long place = await _metadata.Refcounts.AllocateAsync(clusters);
+        if (place < 0)
+        {
+            return (int)place;
+        }
+
+        result = await ReplaceL1Async(table, place);
+        if (result < 0)
+        {
+            await _metadata.FreeNowAsync(place, clusters << Header.ClusterBits);
+        }
+
+        return result;
+    }
+
+    /// <summary>Puts another active L1, at a place that is allocated, into use, and frees the old one.</summary>
+    private async IoTask<int> ReplaceL1Async(ulong[] table, long place)
+    {
+        int result = await _file.WriteTableAsync(place, table, 0, table.Length);
+        if (result >= 0)
+        {
+            result = await _metadata.WriteRefcountsAsync();
+        }
+
+        if (result >= 0)
+        {
+            result = await _file.BarrierAsync();
+        }
+
+        if (result < 0)
+        {
+            return result;
+        }
+
+        byte[] fields = new byte[12];
+        BinaryPrimitives.WriteInt32BigEndian(fields, table.Length);
+        BinaryPrimitives.WriteInt64BigEndian(fields.AsSpan(4), place);
+        result = await _file.WriteBytesAsync(36, fields);
+        if (result < 0)
+        {
+            return result;
+        }
+
+        (long oldOffset, long oldBytes) = (_mapping.L1Offset, 8L * _mapping.L1.Length);
+        _mapping.L1 = table;
+        _mapping.L1Offset = place;
+        _mapping.L1Dirty = (int.MaxValue, -1);
+        _metadata.Header = Header with { L1Offset = place, L1Entries = table.Length };
+        _metadata.NeedsBarrier();
+        _metadata.FreeLater(oldOffset, oldBytes);
+        return 0;
+    }
+}
