@@ -59,7 +59,7 @@ public sealed class IOThread : IDisposable
 
     private void Main()
     {
-        Threads.SetName("IO " + Id);
+        Threads.SetDebugName("IO " + Id);
         _threadId = Threads.Gettid();
         Loop.Bind();
         _started.Set();

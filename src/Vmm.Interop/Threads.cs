@@ -23,6 +23,20 @@ public static unsafe class Threads
         }
     }
 
+    /// <summary>
+    /// Whether threads get names of their own, for people who debug; otherwise they keep that of the process. Set before threads start.
+    /// </summary>
+    public static bool DebugNames { get; set; }
+
+    /// <summary>Names the calling thread when <see cref="DebugNames"/> asks for that.</summary>
+    public static void SetDebugName(string name)
+    {
+        if (DebugNames)
+        {
+            SetName(name);
+        }
+    }
+
     /// <summary>Restricts a thread (0: the caller) to the host CPUs given. EINVAL when none of them exists.</summary>
     public static Errno SetAffinity(int tid, ReadOnlySpan<int> cpus)
     {

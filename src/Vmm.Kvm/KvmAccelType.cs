@@ -104,7 +104,17 @@ public static class KvmOptionParser
     public static KvmOptions Parse(QDict properties, QDict machineProperties)
     {
         var accel = new KvmAccelType();
-        Apply(accel, machineProperties);
+        try
+        {
+            Apply(accel, machineProperties);
+        }
+        catch (QapiException e) when (machineProperties.Count == 1)
+        {
+            // They reach the accelerator as -global would bring them.
+            (string name, QValue value) = machineProperties.First();
+            throw new QapiException($"can't apply global kvm-accel.{name}={((QString)value).Value}: {e.Desc}");
+        }
+
         Apply(accel, properties);
         return accel.Options;
     }

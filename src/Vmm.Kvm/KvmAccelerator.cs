@@ -419,6 +419,18 @@ public sealed partial class KvmAccelerator : IAccelerator
             }
         }
 
+        if (Options.GuestPowerManagement)
+        {
+            const ulong wanted = KvmUapi.KVM_X86_DISABLE_EXITS_MWAIT | KvmUapi.KVM_X86_DISABLE_EXITS_HLT
+                | KvmUapi.KVM_X86_DISABLE_EXITS_PAUSE | KvmUapi.KVM_X86_DISABLE_EXITS_CSTATE;
+            ulong exits = (ulong)Vm.CheckExtension(KvmUapi.KVM_CAP_X86_DISABLE_EXITS) & wanted;
+            errno = Vm.EnableCap(KvmUapi.KVM_CAP_X86_DISABLE_EXITS, exits);
+            if (errno != Errno.OK)
+            {
+                _events.Warn($"kvm: guest stopping CPU not supported: {errno.Message()}");
+            }
+        }
+
         if (Options.DirtyRingSize != 0 && EnableDirtyRing() is { } ringError)
         {
             return ringError;

@@ -30,6 +30,9 @@ public sealed record KvmOptions
     /// <summary>Reaction to a guest without event windows.</summary>
     public NotifyVmExit NotifyVmExit { get; init; } = NotifyVmExit.Run;
 
+    /// <summary>Let the guest use MWAIT, HLT and PAUSE without leaving to the host, which then sees vCPUs as always busy.</summary>
+    public bool GuestPowerManagement { get; init; }
+
     /// <summary>Clock cycles without an event window after which the notification comes.</summary>
     public uint NotifyWindow { get; init; }
 }

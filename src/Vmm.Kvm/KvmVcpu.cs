@@ -41,7 +41,7 @@ public sealed partial class KvmVcpu : IVcpu
         _fd = fd;
         _run = fd.Run;
         _setup = setup;
-        _thread = new Thread(ThreadMain, 512 * 1024) { IsBackground = true, Name = $"CPU {setup.Index}/KVM" };
+        _thread = new Thread(ThreadMain, 512 * 1024) { IsBackground = true };
     }
 
     /// <inheritdoc/>
@@ -222,7 +222,7 @@ public sealed partial class KvmVcpu : IVcpu
 
     private void ThreadMain()
     {
-        Threads.SetName(_thread.Name!);
+        Threads.SetDebugName($"CPU {Index}/KVM");
         _ = Signals.Unblock([Signals.Kick]);
         using (_gate.Hold())
         {

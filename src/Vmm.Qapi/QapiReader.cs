@@ -14,7 +14,7 @@ public enum QapiInputMode
     /// <summary>As <see cref="Keyval"/>, with the error texts of -object, and "1-3" as a list of integers.</summary>
     Options,
 
-    /// <summary>As <see cref="Keyval"/>, with the error texts of the terminal's qom-set.</summary>
+    /// <summary>As <see cref="Keyval"/>, with the error texts of -global and of the terminal's qom-set.</summary>
     Terminal,
 }
 

@@ -22,6 +22,8 @@ using Vmm.ObjectModel.Qmp;
 using Vmm.ObjectModel.Qom;
 using Vmm.ObjectModel.Run;
 using Vmm.Qapi;
+using Vmm.System.Logging;
+using Vmm.System.Qmp;
 
 namespace Vmm.System;
 
@@ -42,6 +44,8 @@ internal sealed record CommandTargets(
     WorkerPool Workers,
     YankRegistry Yank,
     CpuHost CpuHost,
+    LogControl Log,
+    Action ExitPreconfig,
     Func<Machine?> Machine);
 
 /// <summary>Fills the command tables from the catalogues of the features. A feature that is absent is not registered.</summary>
@@ -80,7 +84,9 @@ internal static class CommandRegistration
         DevicesCatalog.Register(table, chipset);
         KvmCatalog.Register(table, cpus, stats);
         MachinesCatalog.Register(table);
-        SystemCatalog.Register(table);
+        PreconfigCommands preconfig = new(t.ExitPreconfig);
+        LogHmpCommands logging = new(t.Log);
+        SystemCatalog.Register(table, preconfig);
         return terminal =>
         {
             MonitorCatalog.RegisterHmp(terminal, human);
@@ -88,6 +94,7 @@ internal static class CommandRegistration
             DevicesCatalog.RegisterHmp(terminal, chipset);
             KvmCatalog.RegisterHmp(terminal, cpusHuman, memoryHuman, new StatsHmpCommands(stats, cpusHuman));
             MachinesCatalog.RegisterHmp(terminal, new BootCommands(t.Machine));
+            SystemCatalog.RegisterHmp(terminal, logging, preconfig);
             ObjectModelCatalog.RegisterHmp(terminal, devices, machine, save, objects, qom, run, trace);
         };
     }

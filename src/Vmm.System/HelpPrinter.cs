@@ -1,8 +1,14 @@
 using System.Text;
 using Vmm.Chardevs;
+using Vmm.EventLoop;
 using Vmm.Interop;
 using Vmm.Kvm.CpuModels;
 using Vmm.Machines;
+using Vmm.ObjectModel.Devices;
+using Vmm.ObjectModel.Logging;
+using Vmm.ObjectModel.Qom;
+using Vmm.ObjectModel.Run;
+using Vmm.Qapi;
 using Vmm.System.CommandLine;
 using Vmm.System.Logging;
 
@@ -12,25 +18,50 @@ namespace Vmm.System;
 internal static class HelpPrinter
 {
     /// <summary>Prints to standard output; returns the exit status.</summary>
-    public static int Print(HelpRequest help, ErrorReporter reporter)
+    public static int Print(HelpRequest help, ErrorReporter reporter, Clocks clocks)
     {
-        string? text = help.Topic switch
+        try
         {
-            HelpTopic.Machines => Machines(),
-            HelpTopic.Accelerators => "Accelerators supported in QEMU binary:\nkvm\n",
-            HelpTopic.Chardevs => ChardevOptions.HelpText,
-            HelpTopic.Cpus => Cpus(),
-            HelpTopic.DataDirectories => string.Join('\n', FirmwareDirectories.Usual) + "\n",
-            _ => null,
-        };
-        if (text is null)
+            StdIo.Out.Write(Text(help, clocks));
+        }
+        catch (QapiException e)
         {
-            reporter.Report(DiagnosticKind.Error, help.Location, "this help is not available");
-            return 1;
+            reporter.Report(DiagnosticKind.Error, help.Location, e.Desc);
         }
 
-        StdIo.Out.Write(text);
         return help.ExitStatus;
+    }
+
+    private static string Text(HelpRequest help, Clocks clocks) => help.Topic switch
+    {
+        HelpTopic.Machines => Machines(),
+        HelpTopic.MachineProperties => MachineType.Find(help.Subject!) is { } type ? DeviceHelp.TypeText(Tree(), type.QomTypeName) : Machines(),
+        HelpTopic.Accelerators => "Accelerators supported in QEMU binary:\nkvm\n",
+        HelpTopic.Chardevs => ChardevOptions.HelpText,
+        HelpTopic.Cpus => CpuHelp.Text(),
+        HelpTopic.Devices => DeviceHelp.Types(Tree()),
+        HelpTopic.DeviceProperties => DeviceHelp.PropertiesText(Tree(), help.Subject!),
+        HelpTopic.Objects => Objects(clocks).HelpTypes(),
+        HelpTopic.ObjectProperties => Objects(clocks).HelpProperties(help.Subject!),
+        HelpTopic.TraceEvents => TraceEvents(),
+        HelpTopic.DataDirectories => string.Join('\n', FirmwareDirectories.Usual) + "\n",
+        _ => help.Subject ?? "",
+    };
+
+    private static QomTree Tree() => new(TypeCatalog.CreateRegistry(new CpuHost(static () => null, static () => true)));
+
+    private static ObjectFactory Objects(Clocks clocks) =>
+        new(new ObjectContext(Tree(), new EventLoop.EventLoop("main", clocks, new MachineLock()), clocks));
+
+    private static string TraceEvents()
+    {
+        StringBuilder text = new();
+        foreach (TraceEvent trace in RunControl.TraceEvents)
+        {
+            text.Append(trace.Name).Append('\n');
+        }
+
+        return text.ToString();
     }
 
     private static string Machines()
@@ -46,16 +77,6 @@ internal static class HelpPrinter
             text.Append($"{type.Name,-20} {type.Description}{(type.IsDefault ? " (default)" : "")}\n");
         }
 
-        return text.ToString();
-    }
-
-    private static string Cpus()
-    {
-        StringBuilder text = new("Available CPUs:\n");
-        CpuModelTable.ForEach((name, description) => text.Append($"x86 {name,-20}  {description}\n"));
-        text.Append("x86 base                  base CPU model type with no features enabled\n");
-        text.Append("x86 host                  processor with all supported host features\n");
-        text.Append("x86 max                   Enables all features supported by the accelerator in the current host\n");
         return text.ToString();
     }
 }

@@ -11,4 +11,4 @@ if (startup is null)
     return status;
 }
 
-return startup.Help is { } help ? HelpPrinter.Print(help, startup.Reporter) : VirtualMachine.Run(startup, clocks);
+return startup.Help is { } help ? HelpPrinter.Print(help, startup.Reporter, clocks) : VirtualMachine.Run(startup, clocks);

@@ -11,6 +11,7 @@ using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Kvm.CpuModels;
 using Vmm.Machines;
+using Vmm.Machines.Loading;
 using Vmm.Machines.Qtest;
 using Vmm.Memory;
 using Vmm.Monitor;
@@ -37,7 +38,7 @@ namespace Vmm.System;
 /// The composition root: builds what a configuration asks for, in QEMU's order (so that errors come in its order too), runs the main
 /// loop, and returns the exit status. One per process; the calling thread becomes the main loop.
 /// </summary>
-internal sealed class VirtualMachine
+internal sealed partial class VirtualMachine
 {
     private readonly Startup _startup;
     private readonly VmConfiguration _configuration;
@@ -54,6 +55,7 @@ internal sealed class VirtualMachine
     private readonly ChardevRegistry _chardevs;
     private readonly TraceEventRegistry _traces = new();
     private readonly KvmRunEvents _kvmEvents;
+    private readonly ObjectContext _objectContext;
     private readonly ObjectFactory _objects;
     private readonly RamList _ram = new();
     private readonly MachineSummary _summary = new();
@@ -67,6 +69,11 @@ internal sealed class VirtualMachine
     private RunControl? _run;
     private Machine? _machine;
     private KernelIrqchipMode? _irqchip;
+    private IReadOnlyList<LegacyBackend> _serials = [];
+    private IReadOnlyList<LegacyBackend> _debugConsoles = [];
+    private LegacyBackend? _qtest;
+    private string? _location;
+    private bool _failed;
 
     private VirtualMachine(Startup startup, Clocks clocks)
     {
@@ -77,10 +84,14 @@ internal sealed class VirtualMachine
         _loop = new EventLoop.EventLoop("main", clocks, _lock);
         _monitors = new MonitorCore(_loop, ProductVersion.Value, _table, fillHumanTable: human => _fillHuman?.Invoke(human));
         _kvmEvents = new KvmRunEvents(text => Reporter.Warning(text));
-        _cpuHost = new CpuHost(() => (_accelerator as KvmAccelerator)?.System, () => _irqchip != KernelIrqchipMode.Off);
+        _cpuHost = new CpuHost(() => (_accelerator as KvmAccelerator)?.System, () => _irqchip != KernelIrqchipMode.Off)
+        {
+            GuestPowerManagement = _configuration.CpuPowerManagement,
+        };
         _throttleGroups = new ThrottleGroups(clocks);
         _tree = new QomTree(TypeCatalog.CreateRegistry(_cpuHost, _throttleGroups));
-        _objects = new ObjectFactory(new ObjectContext(_tree, _loop, clocks) { Ram = _ram });
+        _objectContext = new ObjectContext(_tree, _loop, clocks) { Ram = _ram };
+        _objects = new ObjectFactory(_objectContext);
         _devices = new DeviceFactory(_tree, _monitors);
         ChardevHost host = new(_loop, _fdSets)
         {
@@ -105,10 +116,9 @@ internal sealed class VirtualMachine
         VirtualMachine vm = new(startup, clocks);
         vm._lock.Enter();
         vm._loop.Bind();
-        string? location = null;
         try
         {
-            return vm.Run(ref location);
+            return vm.Run();
         }
         catch (ProcessExitException e)
         {
@@ -116,7 +126,12 @@ internal sealed class VirtualMachine
         }
         catch (QapiException e)
         {
-            startup.Reporter.Report(DiagnosticKind.Error, location, e.Desc, e.Hint);
+            startup.Reporter.Report(DiagnosticKind.Error, vm._location, e.Desc, e.Hint);
+            return 1;
+        }
+        catch (BootLoadException e)
+        {
+            vm.ReportBootFailure(e);
             return 1;
         }
         finally
@@ -125,10 +140,10 @@ internal sealed class VirtualMachine
         }
     }
 
-    private int Run(ref string? location)
+    private int Run()
     {
         Signals.Ignore(Libc.SIGPIPE);
-        if (SignalPipe.Create([Libc.SIGTERM, Libc.SIGINT, Libc.SIGHUP], out SignalPipe? signals) != Errno.OK)
+        if (SignalPipe.Create([Libc.SIGTERM, Libc.SIGINT, Libc.SIGHUP, Libc.SIGCONT], out SignalPipe? signals) != Errno.OK)
         {
             throw new QapiException("failed to install signal handlers");
         }
@@ -138,9 +153,13 @@ internal sealed class VirtualMachine
             Threads.SetName(process);
         }
 
-        RefuseWhatIsNotServed();
-        using IDisposable? log = LogSetup.Open(_configuration, _traces, Reporter);
-        AddFds(ref location);
+        Threads.DebugNames = _configuration.Name.DebugThreads;
+        LockMemory();
+        _traces.AddCatalog(static () => RunControl.TraceEvents);
+        using LogControl log = new(_configuration, _traces, Reporter);
+        log.Open();
+        using PidFile? pidFile = _configuration.PidFile is { } path ? PidFile.Create(path) : null;
+        AddFds();
         MachineType type = FindMachineType();
         SmpConfiguration smp = SmpConfiguration.Resolve(
             _configuration.Machine.Smp,
@@ -152,19 +171,26 @@ internal sealed class VirtualMachine
         backends.AddDefaults(type.HasSerial, _configuration.Nographic, _configuration.Daemonize);
         foreach (QemuOpts opts in backends.Chardevs)
         {
-            location = opts.Location;
+            _location = opts.Location;
             _chardevs.Add(opts, null);
         }
 
         IReadOnlyList<MonitorOption> monitors = backends.ResolveMonitors() ?? throw new ProcessExitException(1);
-        IReadOnlyList<LegacyBackend> serials = backends.ResolveSerials() ?? throw new ProcessExitException(1);
-        IReadOnlyList<LegacyBackend> consoles = backends.ResolveDebugConsoles() ?? throw new ProcessExitException(1);
-        LegacyBackend? qtest = _configuration.Qtest.Chardev is { } text ? backends.ResolveQtest(text) ?? throw new ProcessExitException(1) : null;
-        AddObjects(ref location);
-        AddBlockdevs(ref location);
-
-        location = null;
+        _serials = backends.ResolveSerials() ?? throw new ProcessExitException(1);
+        _debugConsoles = backends.ResolveDebugConsoles() ?? throw new ProcessExitException(1);
+        _qtest = _configuration.Qtest.Chardev is { } text ? backends.ResolveQtest(text) ?? throw new ProcessExitException(1) : null;
+        _location = null;
+        _machine = type.Create();
+        _machine.Graphics = !_configuration.Nographic;
+        ApplyMachineProperties(_machine);
+        _objectContext.MergeMemory = _machine.MemoryMerge;
+        _objectContext.DumpMemory = _machine.DumpGuestCore;
+        _objectContext.PreallocThreads = _configuration.PreallocMemory ? (int)smp.Cpus : 0;
+        AddObjects();
+        AddBlockdevs();
         ChooseAccelerator();
+        CheckCpuCount("SMP", (int)smp.Cpus);
+        CheckCpuCount("hotpluggable", (int)smp.MaxCpus);
         RunControl run = new(_loop, _accelerator!, _monitors)
         {
             Exit = _loop.Stop,
@@ -173,51 +199,26 @@ internal sealed class VirtualMachine
         _run = run;
         _kvmEvents.Run = run;
         ApplyActions(run.Actions);
-        _machine = type.Create();
-        ApplyMachineProperties(_machine);
         _tree.SetMachine(_machine);
+        _machine.Parameters = Parameters(type, smp, memory, boot);
         foreach (CommandLine.GlobalProperty global in _configuration.Globals)
         {
             _devices.Globals.Add(new ObjectModel.Devices.GlobalProperty(global.Driver, global.Property, global.Value));
         }
 
-        RegisterCommands(run);
-        using PidFile? pidFile = _configuration.PidFile is { } path ? PidFile.Create(path) : null;
-        CreateSerialChardevs(serials, ref location);
-        _machine.Build(Environment(run), Parameters(type, smp, memory, boot, serials));
-        foreach (LegacyBackend console in consoles)
+        RegisterCommands(run, log);
+        CreateMonitors(monitors);
+        CreateSerialChardevs(_serials);
+        if (_configuration.Preconfig)
         {
-            location = console.Location;
-            Connect(console);
-            _devices.Add(new QDict { ["driver"] = "isa-debugcon", ["iobase"] = "0xe9", ["chardev"] = console.ChardevId }, isKeyval: true);
+            _monitors.IsPreconfig = true;
+        }
+        else
+        {
+            Initialise(run);
         }
 
-        foreach (DeviceOption device in _configuration.Devices)
-        {
-            location = device.Location;
-            _devices.Add(device.Properties, isKeyval: !device.IsJson);
-        }
-
-        location = null;
-        _machine.Complete();
-        CreateMonitors(monitors, ref location);
-        CreateQtest(qtest, ref location);
-        AddLateObjects();
-        foreach (LegacyBackend serial in serials)
-        {
-            if (serial.WithMonitor)
-            {
-                _monitors.AddHmp(new CharMonitorChannel(_chardevs.Find(serial.ChardevId)!, _fdSets, isTerminal: true));
-            }
-        }
-
-        _chardevs.MachineReady();
-        if (!_configuration.StartStopped)
-        {
-            run.Start();
-        }
-
-        _startup.Daemon?.Detach(keepStandardError: log is not null && _configuration.Log.File is null);
+        _startup.Daemon?.Detach(keepStandardError: _configuration.Log.IsActive && _configuration.Log.File is null);
         using (signals)
         using (_loop.Watch(signals!.Fd, FdEvents.Readable, _ => TakeSignals(signals, run)))
         {
@@ -226,22 +227,123 @@ internal sealed class VirtualMachine
 
         _accelerator!.PauseAll();
         _monitors.FlushAll();
-        return run.ExitStatus;
+        return _failed ? 1 : run.ExitStatus;
     }
 
-    /// <summary>Options that the parser knows and this build cannot carry out are errors, never ignored.</summary>
-    private void RefuseWhatIsNotServed()
+    /// <summary>Builds the machine and everything in it, and starts it if it is to start.</summary>
+    private void Initialise(RunControl run)
     {
-        if (_configuration.Preconfig)
+        Machine machine = _machine!;
+        MemoryBackend? memory = TakeRamBackend(machine);
+        machine.Parameters = machine.Parameters with { RamBackend = memory };
+        MachineParameters parameters = machine.Parameters;
+        _summary.BaseMemory = parameters.RamSize;
+        if (machine.MachineType.HasDeviceMemory && (parameters.RamSlots > 0 || parameters.MaxRamSize > parameters.RamSize))
         {
-            throw new QapiException("-preconfig: Option not supported by this build");
+            // What can be plugged in belongs to a node, so there is one.
+            _summary.NumaNodes.Add(([.. Enumerable.Range(0, parameters.Smp.Cpus)], parameters.RamSize));
         }
 
-        if (_configuration.CpuPowerManagement)
+        machine.Build(Environment(run));
+        foreach (LegacyBackend console in _debugConsoles)
         {
-            throw new QapiException("-overcommit cpu-pm=on: Option not supported by this build");
+            _location = console.Location;
+            Connect(console);
+            _devices.Add(new QDict { ["driver"] = "isa-debugcon", ["iobase"] = "0xe9", ["chardev"] = console.ChardevId }, isKeyval: true);
         }
 
+        foreach (DeviceOption device in _configuration.Devices)
+        {
+            _location = device.Location;
+            _devices.Add(device.Properties, isKeyval: !device.IsJson);
+        }
+
+        _location = null;
+        machine.Complete();
+        WarnOfUnusedGlobals();
+        CreateQtest(_qtest);
+        AddLateObjects();
+        foreach (LegacyBackend serial in _serials)
+        {
+            if (serial.WithMonitor)
+            {
+                _monitors.AddHmp(new CharMonitorChannel(_chardevs.Find(serial.ChardevId)!, _fdSets, isTerminal: true));
+            }
+        }
+
+        _chardevs.MachineReady();
+        _monitors.IsPreconfig = false;
+        if (!_configuration.StartStopped)
+        {
+            run.Start();
+        }
+    }
+
+    /// <summary>x-exit-preconfig: what fails now ends the process, as it would have at start.</summary>
+    private void ExitPreconfig()
+    {
+        if (!_monitors.IsPreconfig)
+        {
+            throw new QapiException("The command is permitted only before machine initialization");
+        }
+
+        try
+        {
+            Initialise(_run!);
+            return;
+        }
+        catch (ProcessExitException)
+        {
+            // Everything has been said.
+        }
+        catch (QapiException e)
+        {
+            Reporter.Report(DiagnosticKind.Error, _location, e.Desc, e.Hint);
+        }
+        catch (BootLoadException e)
+        {
+            ReportBootFailure(e);
+        }
+
+        _failed = true;
+        _loop.Stop();
+    }
+
+    private void ReportBootFailure(BootLoadException failure)
+    {
+        if (failure.IsComplete)
+        {
+            StdIo.Error.WriteLine(failure.Message);
+        }
+        else
+        {
+            Reporter.Error(failure.Message);
+        }
+    }
+
+    private void WarnOfUnusedGlobals()
+    {
+        for (int i = 0; i < _configuration.Globals.Count; i++)
+        {
+            CommandLine.GlobalProperty global = _configuration.Globals[i];
+            if (!global.UserProvided)
+            {
+                continue;
+            }
+
+            if (!_tree.Types.TryGet(global.Driver, out QomTypeInfo? type) || !_tree.Types.IsA(type, "device"))
+            {
+                Reporter.Warning($"global {global.Driver}.{global.Property} has invalid class name");
+            }
+            else if (!type.Hotpluggable && !_devices.Globals[i].IsUsed)
+            {
+                Reporter.Warning($"global {global.Driver}.{global.Property}={global.Value} not used");
+            }
+        }
+    }
+
+    private void LockMemory()
+    {
         if (_configuration.LockMemory && Libc.MLockAll(Libc.MCL_CURRENT | Libc.MCL_FUTURE) is var locked && locked != Errno.OK)
         {
             throw new QapiException($"locking memory failed: {locked.Message()}");
@@ -252,7 +354,14 @@ internal sealed class VirtualMachine
     {
         while (signals.TryRead(out SignalInfo info))
         {
-            run.RequestKilled(info.Signal, info.Pid);
+            if (info.Signal == Libc.SIGCONT)
+            {
+                ChardevRegistry.ProcessContinued();
+            }
+            else
+            {
+                run.RequestKilled(info.Signal, info.Pid);
+            }
         }
     }
 
@@ -266,11 +375,11 @@ internal sealed class VirtualMachine
         return MachineType.Find(name) ?? throw new QapiException(QapiErrorClass.GenericError, "unsupported machine type", "Use -machine help to list supported machines");
     }
 
-    private void AddFds(ref string? location)
+    private void AddFds()
     {
         foreach (AddFdOption option in _configuration.AddFds)
         {
-            location = option.Location;
+            _location = option.Location;
             int flags = Libc.Fcntl(option.Fd, Libc.F_GETFD, 0);
             option.Check(inherited: flags >= 0 && (flags & Libc.FD_CLOEXEC) == 0);
             int copy = Libc.Fcntl(option.Fd, Libc.F_DUPFD_CLOEXEC, 0);
@@ -282,7 +391,7 @@ internal sealed class VirtualMachine
             _fdSets.Add(new SafeFd(copy), option.Set, option.Opaque);
         }
 
-        location = null;
+        _location = null;
     }
 
     private void ChooseAccelerator()
@@ -297,7 +406,12 @@ internal sealed class VirtualMachine
                     return true;
                 }
 
-                KvmOptions options = KvmOptionParser.Parse(option.Properties, _configuration.Accelerators.MachineProperties);
+                _location = option.Location;
+                KvmOptions options = KvmOptionParser.Parse(option.Properties, _configuration.Accelerators.MachineProperties) with
+                {
+                    GuestPowerManagement = _configuration.CpuPowerManagement,
+                };
+                _location = null;
                 _irqchip = options.KernelIrqchip;
                 _accelerator = KvmAccelerator.TryCreate(options, _ioLock, _kvmEvents, out KvmInitError? error);
                 if (error is not null)
@@ -317,30 +431,6 @@ internal sealed class VirtualMachine
         {
             throw new ProcessExitException(1);
         }
-    }
-
-    private void ApplyActions(ActionPolicy policy)
-    {
-        ActionConfiguration actions = _configuration.Actions;
-        policy.Reboot = actions.Reboot == "shutdown" ? RebootAction.Shutdown : RebootAction.Reset;
-        policy.Shutdown = actions.Shutdown == "pause" ? ShutdownAction.Pause : ShutdownAction.Poweroff;
-        policy.Panic = actions.Panic switch
-        {
-            "pause" => PanicAction.Pause,
-            "exit-failure" => PanicAction.ExitFailure,
-            "none" => PanicAction.None,
-            _ => PanicAction.Shutdown,
-        };
-        policy.Watchdog = actions.Watchdog switch
-        {
-            "shutdown" => WatchdogAction.Shutdown,
-            "poweroff" => WatchdogAction.Poweroff,
-            "pause" => WatchdogAction.Pause,
-            "debug" => WatchdogAction.Debug,
-            "none" => WatchdogAction.None,
-            "inject-nmi" => WatchdogAction.InjectNmi,
-            _ => WatchdogAction.Reset,
-        };
     }
 
     private void ApplyMachineProperties(Machine machine)
@@ -363,55 +453,21 @@ internal sealed class VirtualMachine
         Devices = _devices,
         Accelerator = _accelerator!,
         Irqchip = _irqchip,
+        Ram = _ram,
+        Roms = _summary.Roms,
         Warn = text => Reporter.Warning(text),
+        Report = text => Reporter.Error(text),
     };
 
-    private MachineParameters Parameters(MachineType type, SmpConfiguration smp, MemoryConfiguration memory, BootConfiguration boot, IReadOnlyList<LegacyBackend> serials) => new()
-    {
-        RamSize = memory.SizeBytes,
-        RamBackend = FindRamBackend(memory.SizeBytes),
-        MaxRamSize = memory.MaxSizeBytes,
-        RamSlots = memory.Slots,
-        Smp = new SmpTopology((int)smp.Cpus, (int)smp.MaxCpus, (int)smp.Sockets, (int)smp.Dies, (int)(smp.Cores * smp.Clusters), (int)smp.Threads),
-        CreateCpu = CpuFactory(type, smp),
-        Kernel = _configuration.Machine.Kernel,
-        Initrd = _configuration.Machine.Initrd,
-        Append = _configuration.Machine.Append ?? "",
-        Bios = _configuration.Machine.Firmware,
-        DataDirectories = _configuration.DataDirectories,
-        DefaultDevices = _configuration.Defaults,
-        Graphics = !_configuration.Nographic,
-        Uuid = _configuration.Uuid ?? Guid.Empty,
-        RtcTimeBase = TimeBase(),
-        Boot = new BootParameters(boot.Order, boot.Once, boot.Menu, boot.Strict == true),
-        SerialChardevs = [.. serials.Select(static s => s.ChardevId)],
-    };
-
-    private RtcTimeBase TimeBase() => new(
-        _clocks,
-        _configuration.Rtc.Clock switch
-        {
-            RtcClock.RealTime => ClockType.Realtime,
-            RtcClock.Virtual => ClockType.Virtual,
-            _ => ClockType.Host,
-        },
-        _configuration.Rtc.Base switch
-        {
-            RtcBase.LocalTime => RtcBaseKind.LocalTime,
-            RtcBase.DateTime => RtcBaseKind.DateTime,
-            _ => RtcBaseKind.Utc,
-        },
-        _configuration.Rtc.StartSeconds);
-
-    private void CreateSerialChardevs(IReadOnlyList<LegacyBackend> serials, ref string? location)
+    private void CreateSerialChardevs(IReadOnlyList<LegacyBackend> serials)
     {
         foreach (LegacyBackend serial in serials)
         {
-            location = serial.Location;
+            _location = serial.Location;
             Connect(serial);
         }
 
-        location = null;
+        _location = null;
     }
 
     private void Connect(LegacyBackend backend)
@@ -423,19 +479,19 @@ internal sealed class VirtualMachine
     }
 
     /// <summary>-qtest is short for an object, which comes to stand below the machine.</summary>
-    private void CreateQtest(LegacyBackend? backend, ref string? location)
+    private void CreateQtest(LegacyBackend? backend)
     {
         if (backend is null)
         {
             return;
         }
 
-        location = backend.Location;
+        _location = backend.Location;
         Connect(backend);
         QtestObject server = new() { Chardev = backend.ChardevId, Log = _configuration.Qtest.LogPath };
         _machine!.AddChild("qtest", server);
-        location = null;
-        server.Complete(new ObjectContext(_tree, _loop, _clocks));
+        _location = null;
+        server.Complete(_objectContext);
     }
 
     /// <summary>Objects that work on the machine come after it; what they refuse then belongs to no option.</summary>
@@ -452,11 +508,11 @@ internal sealed class VirtualMachine
 
     private static bool IsLate(ObjectOption option) => option.Properties.TryGetValue("qom-type", out QValue? type) && type is QString { Value: "qtest" };
 
-    private void CreateMonitors(IReadOnlyList<MonitorOption> monitors, ref string? location)
+    private void CreateMonitors(IReadOnlyList<MonitorOption> monitors)
     {
         foreach (MonitorOption option in monitors)
         {
-            location = option.Location;
+            _location = option.Location;
             ObjectModel.Chardevs.Chardev backend = _chardevs.Find(option.Chardev)
                 ?? throw new QapiException($"chardev \"{option.Chardev}\" not found");
             CharMonitorChannel channel = new(backend, _fdSets, isTerminal: !option.Control);
@@ -470,14 +526,14 @@ internal sealed class VirtualMachine
             }
         }
 
-        location = null;
+        _location = null;
     }
 
-    private void AddObjects(ref string? location)
+    private void AddObjects()
     {
         foreach (ObjectOption option in _configuration.Objects)
         {
-            location = option.Location;
+            _location = option.Location;
             if (IsLate(option))
             {
                 _ = option.Properties.ContainsKey("chardev") ? true : throw QapiException.MissingParameter("chardev");
@@ -487,14 +543,14 @@ internal sealed class VirtualMachine
             _objects.Add(option.Properties, option.IsJson ? QapiInputMode.Json : QapiInputMode.Options);
         }
 
-        location = null;
+        _location = null;
     }
 
-    private void AddBlockdevs(ref string? location)
+    private void AddBlockdevs()
     {
         foreach (BlockdevOption option in _configuration.Blockdevs)
         {
-            location = option.Location;
+            _location = option.Location;
             if (option.Options.NodeName is null)
             {
                 throw new QapiException("'node-name' must be specified for the root node");
@@ -503,76 +559,18 @@ internal sealed class VirtualMachine
             _blocks.AddMonitorOwned(_loop.RunUntil(_blocks.OpenAsync(option.Options)));
         }
 
-        location = null;
+        _location = null;
     }
 
-    private RamBlock? FindRamBackend(ulong size)
-    {
-        if (_configuration.Machine.MemoryBackend is not { } id)
-        {
-            return null;
-        }
-
-        MemoryBackend backend = _tree.Objects.FindChild(id) as MemoryBackend
-            ?? throw new QapiException($"Memory backend '{id}' not found");
-        if (backend.IsMapped)
-        {
-            throw new QapiException($"memory backend '{id}' can't be used multiple times.");
-        }
-
-        if (backend.Size != size)
-        {
-            throw new QapiException("Machine memory size does not match the size of the memory backend");
-        }
-
-        backend.IsMapped = true;
-        return backend.Block;
-    }
-
-    private Machines.CpuFactory CpuFactory(MachineType type, SmpConfiguration smp)
-    {
-        string text = _configuration.Cpu ?? type.DefaultCpuType?[..^X86Cpu.TypeSuffix.Length] ?? "qemu64";
-        CpuSpec spec = CpuSpec.Parse(text);
-        foreach (string warning in spec.Warnings)
-        {
-            Reporter.Warning(warning);
-        }
-
-        _devices.PrepareForUser = device =>
-        {
-            if (device is X86Cpu cpu && cpu.ModelName == spec.Model)
-            {
-                spec.Apply(_tree.Types, cpu);
-                cpu.Warn = text => Reporter.Warning(text);
-            }
-        };
-        CpuTopology topology = new((int)smp.Sockets, (int)smp.Dies, (int)(smp.Cores * smp.Clusters), (int)smp.Threads);
-        return (machine, index, apicId) =>
-        {
-            X86Cpu cpu = spec.Create(_tree.Types);
-            CpuPlace place = topology.Place(index);
-            cpu.Topology = topology;
-            cpu.CpuIndex = index;
-            cpu.ApicId = apicId;
-            cpu.SocketId = place.Socket;
-            cpu.DieId = place.Die;
-            cpu.CoreId = place.Core;
-            cpu.HwThreadId = place.Thread;
-            cpu.Warn = index == 0 ? text => Reporter.Warning(text) : null;
-            _devices.ApplyGlobals(cpu);
-            _devices.Realize(cpu);
-            return cpu;
-        };
-    }
-
-    private void RegisterCommands(RunControl run)
+    private void RegisterCommands(RunControl run, LogControl log)
     {
         _summary.Name = _configuration.Name.Guest;
         _monitors.CpuExists = index => index >= 0 && FindCpu(index) is not null;
         _monitors.ReadRegister = (index, name) => FindCpu(index)?.Vcpu is { } vcpu ? CpuRegisters.Read(vcpu.GetState(), name) : null;
         _monitors.ParseOptions = ParseDeviceOptions;
         _summary.Uuid = (_configuration.Uuid ?? Guid.Empty).ToString();
-        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _drives, _throttleGroups, _tree, _devices, _objects, run, _summary, _ram, _traces, _workers, _yank, _cpuHost, () => _machine));
+        _fdSets.IsRunning = () => run.IsRunning;
+        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _drives, _throttleGroups, _tree, _devices, _objects, run, _summary, _ram, _traces, _workers, _yank, _cpuHost, log, ExitPreconfig, () => _machine));
     }
 
     // The first one for -1; null where there is none.

@@ -151,6 +151,9 @@ public sealed class ClientTests
 
             // The descriptor names the pipe of this process in the other one.
             Assert.That(LinkOf(emulator.Process.Id, fd), Is.EqualTo(LinkOf(Environment.ProcessId, write.Fd)));
+
+            // Sets keep what is removed until the machine runs.
+            client.Execute("cont");
             client.Execute("remove-fd", $"{{\"fdset-id\":3,\"fd\":{fd}}}");
             Assert.That((JsonArray)client.Execute("query-fdsets")!, Is.Empty);
             client.Execute("closefd", "{\"fdname\":\"mine\"}");

@@ -8,7 +8,7 @@ namespace Vmm.Block.Qmp;
 public sealed class BlockdevCommands(BlockGraph graph)
 {
     /// <summary>Makes a node. The options come as they are or, from old clients, in "options".</summary>
-    [QmpCommand("blockdev-add", ArgsType = "options:q,properties:O", ArgsSchema = typeof(BlockdevOptions), Since = "2.9")]
+    [QmpCommand("blockdev-add", ArgsType = "options:q,properties:O", ArgsSchema = typeof(BlockdevOptions), AllowPreconfig = true, Since = "2.9")]
     public async Task BlockdevAdd([QapiRelaxed] QValue? options, QDict properties)
     {
         QDict all = options as QDict ?? properties;
@@ -30,7 +30,7 @@ public sealed class BlockdevCommands(BlockGraph graph)
     }
 
     /// <summary>Deletes a node that nobody uses.</summary>
-    [QmpCommand("blockdev-del", ArgsType = "node-name:s", Since = "2.9")]
+    [QmpCommand("blockdev-del", ArgsType = "node-name:s", AllowPreconfig = true, Since = "2.9")]
     public async Task BlockdevDel(string nodeName)
     {
         await graph.Changing.EnterAsync();

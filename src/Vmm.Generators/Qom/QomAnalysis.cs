@@ -233,6 +233,11 @@ internal static class QomAnalysis
                 return Integer("int64", "ReadInt64", "long");
         }
 
+        if (type.ToDisplayString() == "Vmm.Qapi.QDict")
+        {
+            return ("dict", access, "default!", false);
+        }
+
         string qualified = QapiSymbols.Qualified(type);
         if (QapiSymbols.Has(type, "QapiEnumAttribute"))
         {

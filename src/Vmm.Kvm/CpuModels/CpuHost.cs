@@ -38,6 +38,9 @@ public sealed class CpuHost
         PhysicalBits = physicalBits;
     }
 
+    /// <summary>MWAIT does not leave the guest, so that a guest may have it where KVM can arrange that.</summary>
+    public bool GuestPowerManagement { get; init; }
+
     /// <summary>Brand string of the host.</summary>
     public string Brand
     {
@@ -159,6 +162,12 @@ public sealed class CpuHost
                 if (!kernelApic)
                 {
                     bits &= ~(1u << 21);
+                }
+
+                if (GuestPowerManagement
+                    && ((ulong)(_system?.CheckExtension(KvmUapi.KVM_CAP_X86_DISABLE_EXITS) ?? 0) & KvmUapi.KVM_X86_DISABLE_EXITS_MWAIT) != 0)
+                {
+                    bits |= 1u << 3;
                 }
 
                 break;

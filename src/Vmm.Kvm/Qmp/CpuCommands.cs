@@ -62,7 +62,7 @@ public sealed class CpuCommands(QomTypeRegistry registry, CpuHost host, Func<IMa
     }
 
     /// <summary>Lists the slots for CPUs, the last first.</summary>
-    [QmpCommand("query-hotpluggable-cpus", Since = "2.7")]
+    [QmpCommand("query-hotpluggable-cpus", AllowPreconfig = true, Since = "2.7")]
     public List<HotpluggableCpu> QueryHotpluggableCpus()
     {
         if (topology() is not { SupportsHotpluggableQuery: true } slots)

@@ -10,7 +10,8 @@ public static class BootRom
     /// <summary>Size in bytes.</summary>
     public const int Size = 0x10000;
 
-    private const string ResourceName = "vmm-bootrom.bin";
+    /// <summary>What the ROM is called in lists.</summary>
+    public const string Name = "vmm-bootrom.bin";
 
     /// <summary>Copies the ROM.</summary>
     /// <param name="target">Exactly <see cref="Size"/> bytes: the top of the firmware region.</param>
@@ -21,7 +22,7 @@ public static class BootRom
             throw new ArgumentException("the boot ROM is 64 KiB", nameof(target));
         }
 
-        using var stream = typeof(BootRom).Assembly.GetManifestResourceStream(ResourceName)
+        using var stream = typeof(BootRom).Assembly.GetManifestResourceStream(Name)
             ?? throw new InvalidOperationException("the boot ROM is missing from the executable");
         stream.ReadExactly(target);
     }

@@ -159,7 +159,21 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         rtc.SetCmos(0x5d, (byte)(high >> 16));
         SetCpuCount(machine.Parameters.Smp.Cpus);
         rtc.SetCmos(0x14, 0x02 | 0x04);
-        SetBootOrder(machine.Parameters.Boot.Once ?? machine.Parameters.Boot.Order ?? "cad");
+        BootParameters boot = machine.Parameters.Boot;
+        string order = boot.Order ?? machine.MachineType.DefaultBootOrder;
+        SetBootOrder(boot.Once ?? order);
+        if (boot.Once is not null)
+        {
+            int resets = 0;
+            machine.AddResetHandler(() =>
+            {
+                // The reset that starts the machine comes before the boot that "once" is about.
+                if (++resets == 2)
+                {
+                    SetBootOrder(order);
+                }
+            });
+        }
     }
 
     /// <summary>Number of vCPUs, where firmware looks for it.</summary>

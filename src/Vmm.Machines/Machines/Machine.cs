@@ -17,38 +17,18 @@ namespace Vmm.Machines;
 [QomType("machine", Parent = "object")]
 public abstract partial class Machine : QomObject, IMachineServices, IDisposable
 {
+    private static readonly MachineParameters s_nothing = new() { RamSize = 0, Smp = new SmpTopology(1, 1, 1, 1, 1, 1) };
+
     private readonly List<Action> _resetHandlers = [];
     private readonly InterruptLine[] _gsi = new InterruptLine[24];
     private readonly MainSystemBus _systemBus = new() { BusName = "main-system-bus" };
     private MachineEnvironment? _environment;
 
-    /// <summary>Allow adding guest RAM to core dumps of the process.</summary>
-    [QomProperty("dump-guest-core", Description = "Include guest memory in a core dump", ObjectOnly = true)]
-    public bool DumpGuestCore { get; set; } = true;
-
-    /// <summary>Let the kernel merge equal pages of guest RAM.</summary>
-    [QomProperty("mem-merge", Description = "Enable/disable memory merge support", ObjectOnly = true)]
-    public bool MemoryMerge { get; set; } = true;
-
-    /// <summary>Enable/disable USB; machines without USB controllers accept only off.</summary>
-    [QomProperty("usb", Description = "Set on/off to enable/disable usb", ObjectOnly = true)]
-    public bool Usb
-    {
-        get => false;
-        set
-        {
-            if (value)
-            {
-                throw new QapiException($"machine '{Type.Name[..^"-machine".Length]}' has no USB controller");
-            }
-        }
-    }
-
     /// <summary>The type's entry in the list of machine types.</summary>
     public abstract MachineType MachineType { get; }
 
-    /// <summary>What the command line asked for.</summary>
-    public MachineParameters Parameters { get; private set; } = null!;
+    /// <summary>What the command line asked for; set before <see cref="Build"/>.</summary>
+    public MachineParameters Parameters { get; set; } = s_nothing;
 
     /// <inheritdoc/>
     public EventLoop.EventLoop MainLoop => Environment.MainLoop;
@@ -87,7 +67,7 @@ public abstract partial class Machine : QomObject, IMachineServices, IDisposable
     public IReadOnlyList<InterruptLine> Gsi => _gsi;
 
     /// <summary>RAM below the hole under 4 GiB and above it; null for a machine without RAM.</summary>
-    public RamBlock? Ram { get; private set; }
+    public RamBlock? Ram => Parameters.RamBackend?.Block;
 
     /// <summary>Where the process is.</summary>
     protected MachineEnvironment Environment => _environment ?? throw new InvalidOperationException("the machine is not built");
@@ -101,10 +81,9 @@ public abstract partial class Machine : QomObject, IMachineServices, IDisposable
     /// <summary>
     /// Builds the machine: spaces, RAM, interrupt controllers, vCPUs, devices, boot image. Throws <see cref="QapiException"/> in QEMU's words.
     /// </summary>
-    public void Build(MachineEnvironment environment, MachineParameters parameters)
+    public void Build(MachineEnvironment environment)
     {
         _environment = environment;
-        Parameters = parameters;
         for (int i = 0; i < _gsi.Length; i++)
         {
             _gsi[i] = new InterruptLine();
@@ -146,12 +125,18 @@ public abstract partial class Machine : QomObject, IMachineServices, IDisposable
     public virtual void SetBootOrder(string order) =>
         throw new QapiException("no function defined to set boot device list for this architecture");
 
-    /// <summary>Takes what backs main memory: the object that memory-backend names, or a fresh block of the machine's default id.</summary>
-    protected RamBlock CreateRam()
+    /// <summary>The region of main memory, the whole of it.</summary>
+    /// <exception cref="InvalidOperationException">The machine was given no memory.</exception>
+    protected MemoryRegion RamRegion =>
+        Parameters.RamBackend?.Region ?? throw new InvalidOperationException("a machine without main memory");
+
+    /// <summary>Makes a block of RAM or ROM that is the machine's own and migrates with it.</summary>
+    /// <exception cref="QapiException">No memory.</exception>
+    protected RamBlock CreateBlock(string name, ulong size)
     {
-        RamOptions options = new(MachineType.DefaultRamId, Parameters.RamSize) { Merge = MemoryMerge, Dump = DumpGuestCore };
-        Ram = Parameters.RamBackend ?? RamBackends.CreateAnonymous(options, out string? error) ?? throw new QapiException(error!);
-        return Ram;
+        RamBlock block = RamBackends.CreateAnonymous(new RamOptions(name, size), out string? error) ?? throw new QapiException(error!);
+        Environment.Ram.Add(block);
+        return block;
     }
 
     /// <summary>Wires up the board.</summary>

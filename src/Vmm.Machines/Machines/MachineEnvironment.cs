@@ -41,6 +41,15 @@ public sealed record MachineEnvironment
     /// <summary>The in-kernel interrupt controllers asked for by the accelerator's options; null for the machine's default.</summary>
     public KernelIrqchipMode? Irqchip { get; init; }
 
+    /// <summary>Takes the blocks of guest RAM and ROM.</summary>
+    public RamList Ram { get; init; } = new();
+
+    /// <summary>Takes the images that are loaded.</summary>
+    public RomList Roms { get; init; } = new();
+
     /// <summary>Warnings for standard error, without program name.</summary>
     public required Action<string> Warn { get; init; }
+
+    /// <summary>Errors for standard error that do not keep the machine from starting.</summary>
+    public required Action<string> Report { get; init; }
 }

@@ -1,5 +1,5 @@
 using Vmm.Devices.Rtc;
-using Vmm.Memory;
+using Vmm.ObjectModel.Objects;
 
 namespace Vmm.Machines;
 
@@ -24,14 +24,17 @@ public sealed record MachineParameters
     /// <summary>Slots for memory devices.</summary>
     public ulong RamSlots { get; init; }
 
-    /// <summary>The memory back end named by <c>memory-backend</c>; null to make one.</summary>
-    public RamBlock? RamBackend { get; init; }
+    /// <summary>The memory back end of main memory; null for a machine without any.</summary>
+    public MemoryBackend? RamBackend { get; init; }
 
     /// <summary>vCPU topology.</summary>
     public required SmpTopology Smp { get; init; }
 
     /// <summary>Makes the vCPUs' CPU objects; null for a machine without vCPUs.</summary>
     public CpuFactory? CreateCpu { get; init; }
+
+    /// <summary>QOM type of the vCPUs; null for a machine without vCPUs.</summary>
+    public string? CpuType { get; init; }
 
     /// <summary>File given by <c>-kernel</c>.</summary>
     public string? Kernel { get; init; }
@@ -51,9 +54,6 @@ public sealed record MachineParameters
     /// <summary>False after <c>-nodefaults</c>.</summary>
     public bool DefaultDevices { get; init; } = true;
 
-    /// <summary>False after <c>-nographic</c>.</summary>
-    public bool Graphics { get; init; } = true;
-
     /// <summary>The UUID given; all zero for none.</summary>
     public Guid Uuid { get; init; }
 
@@ -72,4 +72,14 @@ public sealed record MachineParameters
 /// <param name="Once">Order for the first boot only.</param>
 /// <param name="Menu">Show the boot menu.</param>
 /// <param name="Strict">Boot only from devices with a boot index.</param>
-public sealed record BootParameters(string? Order = null, string? Once = null, bool? Menu = null, bool Strict = false);
+/// <param name="Splash">Picture for the firmware's boot menu; null for none.</param>
+/// <param name="SplashTimeMs">How long the picture is shown, in ms; null for the firmware's choice.</param>
+/// <param name="RebootTimeoutMs">Wait before rebooting when nothing boots, in ms; -1 for ever.</param>
+public sealed record BootParameters(
+    string? Order = null,
+    string? Once = null,
+    bool? Menu = null,
+    bool? Strict = null,
+    string? Splash = null,
+    long? SplashTimeMs = null,
+    long? RebootTimeoutMs = null);

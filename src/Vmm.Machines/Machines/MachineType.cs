@@ -22,6 +22,8 @@ public sealed class MachineType
             IsDefault = true,
             MaxCpus = 255,
             HotpluggableCpus = true,
+            DefaultBootOrder = "cad",
+            HasDeviceMemory = true,
             DefaultCpuType = "qemu64-x86_64-cpu",
             DefaultRamId = "pc.ram",
             Create = static () => new PcMachine(),
@@ -64,6 +66,12 @@ public sealed class MachineType
 
     /// <summary>RAM in bytes when <c>-m</c> is not given.</summary>
     public ulong DefaultRamSize { get; init; } = 128UL << 20;
+
+    /// <summary>Boot devices when <c>-boot</c> names none.</summary>
+    public string DefaultBootOrder { get; init; } = "";
+
+    /// <summary>Whether <c>slots</c> and <c>maxmem</c> give the guest a window for pluggable memory, and with it a NUMA node.</summary>
+    public bool HasDeviceMemory { get; init; }
 
     /// <summary>Id of the memory back end made when <c>memory-backend=</c> is not given.</summary>
     public required string DefaultRamId { get; init; }

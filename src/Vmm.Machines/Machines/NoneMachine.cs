@@ -12,9 +12,9 @@ public sealed partial class NoneMachine : Machine
     /// <inheritdoc/>
     protected override void BuildBoard()
     {
-        if (Parameters.RamSize > 0)
+        if (Parameters.RamBackend is not null)
         {
-            SystemMemory.AddSubregion(0, Vmm.Memory.MemoryRegion.Ram("ram", CreateRam(), this));
+            SystemMemory.AddSubregion(0, RamRegion);
         }
     }
 }

@@ -1,5 +1,7 @@
+using System.Buffers.Binary;
 using Vmm.Machines.Acpi;
 using Vmm.Machines.Loading;
+using Vmm.Memory;
 using Vmm.ObjectModel.Qom;
 using Vmm.Qapi;
 
@@ -10,6 +12,8 @@ namespace Vmm.Machines;
 public sealed partial class PcMachine : X86Machine
 {
     private const ulong HighestLowRam = 0xe0000000;
+    private const ulong MaxMemorySlots = 256;
+
     private Board? _board;
 
     /// <inheritdoc/>
@@ -17,32 +21,86 @@ public sealed partial class PcMachine : X86Machine
 
     /// <summary>Most RAM below the hole under 4 GiB, in bytes; 0 for the machine's own split.</summary>
     [QomProperty("max-ram-below-4g", Description = "Maximum ram below the 4G boundary (32bit boundary)", IsSize = true, ObjectOnly = true)]
-    public ulong MaxRamBelow4G { get; set; }
+    public ulong MaxRamBelow4G
+    {
+        get => field;
+        set => field = value <= 1UL << 32
+            ? value
+            : throw new QapiException($"Machine option 'max-ram-below-4g={value}' expects size less than or equal to 4G");
+    }
 
     /// <summary>Keyboard controller present.</summary>
-    [QomProperty("i8042", Description = "Enable/disable Intel 8042 PS/2 Controller", ObjectOnly = true)]
+    [QomProperty("i8042", ObjectOnly = true)]
     public bool I8042 { get; set; } = true;
 
     /// <inheritdoc/>
     protected override void BuildBoard()
     {
-        if (MaxRamBelow4G > HighestLowRam)
-        {
-            throw new QapiException("Machine property 'max-ram-below-4g' exceeds the start of the PCI hole");
-        }
-
-        Layout = MaxRamBelow4G > 0 && MaxRamBelow4G < Parameters.RamSize
-            ? new RamLayout(MaxRamBelow4G, Parameters.RamSize - MaxRamBelow4G)
-            : RamLayout.ForPc(Parameters.RamSize);
+        Layout = SplitRam();
         _board = new Board(this, Environment);
         _board.CreateInterruptControllers(withPit: true);
         CreateVcpus();
-        Vmm.Memory.MemoryRegion ram = MapRam();
+        MemoryRegion ram = MapRam();
         CreateFwCfg();
+        MapDeviceMemory();
         _board.CreatePcChipset(this, ram);
         MapFirmware(asRam: false, 256 << 10, _board.FirmwareParent);
         _board.FillCmos(Layout);
+        Environment.Run.WakeupSupported = true;
     }
+
+    private RamLayout SplitRam()
+    {
+        const ulong GiB = 1UL << 30;
+        ulong limit = MaxRamBelow4G == 0 ? HighestLowRam : MaxRamBelow4G;
+        if (MaxRamBelow4G is > 0 and < 1 << 20)
+        {
+            Environment.Warn($"Only {MaxRamBelow4G} bytes of RAM below the 4GiB boundary,BIOS may not work with less than 1MiB");
+        }
+
+        ulong low = limit;
+        if (Parameters.RamSize >= limit)
+        {
+            // A large machine keeps the hole aligned so that the host can use huge pages above it.
+            low = Math.Min(low, 3 * GiB);
+            if (low % GiB != 0)
+            {
+                Environment.Warn($"Large machine and max_ram_below_4g ({MaxRamBelow4G}) not a multiple of 1G; possible bad performance.");
+            }
+        }
+
+        return Parameters.RamSize >= low ? new RamLayout(low, Parameters.RamSize - low) : new RamLayout(Parameters.RamSize, 0);
+    }
+
+    // Where memory devices can be plugged in: behind RAM, with room to align a device in each slot to a gigabyte.
+    private void MapDeviceMemory()
+    {
+        const ulong GiB = 1UL << 30;
+        if (Parameters.MaxRamSize <= Parameters.RamSize)
+        {
+            return;
+        }
+
+        if (Parameters.RamSlots > MaxMemorySlots)
+        {
+            throw new QapiException($"unsupported amount of memory slots: {Parameters.RamSlots}");
+        }
+
+        if (Parameters.MaxRamSize % 4096 != 0)
+        {
+            throw new QapiException("maximum memory size must by aligned to multiple of 4096 bytes");
+        }
+
+        ulong start = ((1UL << 32) + Layout.AboveFourGiB + GiB - 1) / GiB * GiB;
+        ulong size = Parameters.MaxRamSize - Parameters.RamSize + (Parameters.RamSlots * GiB);
+        SystemMemory.AddSubregion(start, MemoryRegion.Container("device-memory", size, this));
+        byte[] end = new byte[8];
+        BinaryPrimitives.WriteUInt64LittleEndian(end, (start + size + GiB - 1) / GiB * GiB);
+        FwCfg!.AddFile("etc/reserved-memory-end", end);
+    }
+
+    /// <inheritdoc/>
+    protected override uint ReservedAtTop => 0x28000;
 
     /// <inheritdoc/>
     protected override AcpiConfig DescribeAcpi() => _board!.DescribePc(ApicIds, Layout, this);

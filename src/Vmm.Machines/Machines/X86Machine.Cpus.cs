@@ -15,10 +15,10 @@ public abstract partial class X86Machine : ICpuTopology, IHotplugHandler
     public CpuTopology Topology => new(Parameters.Smp.Sockets, Parameters.Smp.Dies, Parameters.Smp.Cores, Parameters.Smp.Threads);
 
     /// <inheritdoc/>
-    public string CpuType => _slots[0]!.Type.Name;
+    public string CpuType => Parameters.CpuType ?? "";
 
     /// <inheritdoc/>
-    public IReadOnlyList<X86Cpu?> Slots => _slots;
+    public IReadOnlyList<X86Cpu?> Slots => _slots.Length > 0 ? _slots : _slots = new X86Cpu?[Parameters.Smp.MaxCpus];
 
     /// <inheritdoc/>
     public IReadOnlyList<X86Cpu> Plugged => _plugged;

@@ -29,6 +29,9 @@ public abstract partial class X86Machine : Machine
     /// <summary>Where RAM is.</summary>
     protected RamLayout Layout { get; set; } = null!;
 
+    /// <summary>Bytes at the top of low RAM that firmware keeps for ACPI tables, where no initial RAM disk goes.</summary>
+    protected virtual uint ReservedAtTop => 0;
+
     /// <summary>The firmware configuration device.</summary>
     protected FwCfgIo? FwCfg { get; set; }
 
@@ -44,8 +47,7 @@ public abstract partial class X86Machine : Machine
     /// <returns>The whole of RAM, address 0 of it at physical 0.</returns>
     protected MemoryRegion MapRam()
     {
-        RamBlock block = CreateRam();
-        MemoryRegion ram = MemoryRegion.Ram(MachineType.DefaultRamId, block, this);
+        MemoryRegion ram = RamRegion;
         SystemMemory.AddSubregion(0, MemoryRegion.Alias("ram-below-4g", ram, 0, Layout.BelowFourGiB, this));
         if (Layout.AboveFourGiB > 0)
         {
@@ -64,7 +66,7 @@ public abstract partial class X86Machine : Machine
         FwCfg.AddInt64(FwCfgKeys.RamSize, Parameters.RamSize);
         FwCfg.AddInt16(FwCfgKeys.NbCpus, (ushort)ApicIds.Count);
         FwCfg.AddInt16(FwCfgKeys.MaxCpus, (ushort)(ApicIdOf(Parameters.Smp.MaxCpus - 1) + 1));
-        FwCfg.AddInt16(FwCfgKeys.NoGraphic, (ushort)(Parameters.Graphics ? 0 : 1));
+        FwCfg.AddInt16(FwCfgKeys.NoGraphic, (ushort)(Graphics ? 0 : 1));
         FwCfg.AddInt16(FwCfgKeys.BootMenu, (ushort)(Parameters.Boot.Menu == true ? 1 : 0));
         FwCfg.AddItem(FwCfgKeys.Uuid, Parameters.Uuid.ToByteArray(bigEndian: true));
         List<byte> e820 = [];
@@ -77,6 +79,7 @@ public abstract partial class X86Machine : Machine
         }
 
         FwCfg.AddFile("etc/e820", e820.ToArray());
+        AddBootSettings(FwCfg, Parameters.Boot);
     }
 
     /// <summary>Maps the firmware region below 4 GiB with its copy below 1 MiB and fills it.</summary>
@@ -91,9 +94,9 @@ public abstract partial class X86Machine : Machine
         }
 
         int size = _firmwareImage?.Length ?? Math.Max(defaultSize, BootRom.Size);
-        RamOptions options = new("pc.bios", (ulong)size);
-        _firmware = RamBackends.CreateAnonymous(options, out string? error) ?? throw new QapiException(error!);
+        _firmware = CreateBlock("pc.bios", (ulong)size);
         FillFirmware();
+        Environment.Roms.Add(new RomInfo(Parameters.Bios ?? BootRom.Name, (ulong)size, (1UL << 32) - (ulong)size, IsRom: !asRam));
         MemoryRegion region = asRam ? MemoryRegion.Ram("pc.bios", _firmware, this) : MemoryRegion.Rom("pc.bios", _firmware, this);
         ulong copied = (ulong)Math.Min(size, 128 << 10);
         MemoryRegion alias = MemoryRegion.Alias("isa-bios", region, (ulong)size - copied, copied, this);
@@ -112,23 +115,16 @@ public abstract partial class X86Machine : Machine
             return;
         }
 
-        try
+        _image = KernelLoader.Load(new KernelRequest
         {
-            _image = KernelLoader.Load(new KernelRequest
-            {
-                KernelPath = kernel,
-                InitrdPath = Parameters.Initrd,
-                CommandLine = Parameters.Append,
-                Ram = Layout,
-                FirmwareTables = acpi?.Segments ?? [],
-                RsdpAddress = acpi?.RsdpAddress ?? 0,
-            });
-        }
-        catch (BootLoadException e)
-        {
-            throw new QapiException(e.Message);
-        }
-
+            KernelPath = kernel,
+            InitrdPath = Parameters.Initrd,
+            CommandLine = Parameters.Append,
+            Ram = Layout,
+            ReservedAtTop = ReservedAtTop,
+            FirmwareTables = acpi?.Segments ?? [],
+            RsdpAddress = acpi?.RsdpAddress ?? 0,
+        });
         foreach (string warning in _image.Warnings)
         {
             Environment.Warn(warning);
@@ -198,19 +194,7 @@ public abstract partial class X86Machine : Machine
 
     private byte[] ReadFirmware(string name)
     {
-        string? path = File.Exists(name) ? name : null;
-        if (path is null && !name.Contains('/'))
-        {
-            foreach (string directory in (IEnumerable<string>)[.. Parameters.DataDirectories, .. FirmwareDirectories.Usual])
-            {
-                if (File.Exists(Path.Combine(directory, name)))
-                {
-                    path = Path.Combine(directory, name);
-                    break;
-                }
-            }
-        }
-
+        string? path = FindDataFile(name);
         if (path is not null)
         {
             try
@@ -227,7 +211,7 @@ public abstract partial class X86Machine : Machine
             }
         }
 
-        throw new QapiException($"qemu: could not load PC BIOS '{name}'");
+        throw new BootLoadException($"qemu: could not load PC BIOS '{name}'", isComplete: true);
     }
 
     private void FillFirmware()

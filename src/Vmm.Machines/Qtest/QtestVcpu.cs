@@ -20,7 +20,7 @@ internal sealed class QtestVcpu : IVcpu, IDisposable
         Index = setup.Index;
         ApicId = setup.ApicId;
         Reset();
-        _thread = new Thread(Run, StackSize) { IsBackground = true, Name = $"CPU {Index}/DUMMY" };
+        _thread = new Thread(Run, StackSize) { IsBackground = true };
         lock (_gate)
         {
             _thread.Start();
@@ -97,7 +97,7 @@ internal sealed class QtestVcpu : IVcpu, IDisposable
 
     private void Run()
     {
-        Threads.SetName($"CPU {Index}/DUMMY");
+        Threads.SetDebugName($"CPU {Index}/DUMMY");
         lock (_gate)
         {
             _threadId = Threads.Gettid();

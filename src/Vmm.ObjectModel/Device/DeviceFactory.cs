@@ -150,7 +150,7 @@ public sealed partial class DeviceFactory
             global.IsUsed = true;
             try
             {
-                _tree.SetProperty(device, global.Property, global.Value, QapiInputMode.Keyval);
+                _tree.SetProperty(device, global.Property, global.Value, QapiInputMode.Terminal);
             }
             catch (QapiException e)
             {

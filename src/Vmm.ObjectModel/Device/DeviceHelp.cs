@@ -38,6 +38,20 @@ public static class DeviceHelp
         return PropertyHelp.Format(driver, Properties(tree, driver), "There are no options for {0}.\n");
     }
 
+    /// <summary>The properties of any type, as <c>-machine X,help</c> shows them.</summary>
+    /// <exception cref="InvalidOperationException">There is no such type.</exception>
+    public static string TypeText(QomTree tree, string typeName)
+    {
+        if (!tree.Types.TryGet(typeName, out QomTypeInfo? type))
+        {
+            throw new InvalidOperationException(typeName);
+        }
+
+        List<QomPropertyInfo> properties = tree.Types.ListProperties(type);
+        properties.RemoveAll(static p => p.Name == "type");
+        return PropertyHelp.Format(typeName, properties, "There are no options for {0}.\n");
+    }
+
     /// <summary>Properties that a device of a type can be given, in the order in which clients see them.</summary>
     /// <exception cref="QapiException">Not a device type that can be made.</exception>
     public static List<QomPropertyInfo> Properties(QomTree tree, string typeName)

@@ -25,8 +25,8 @@ public abstract partial class MemoryBackend
     // In the order in which clients' tables were filled: it decides the order of listing where names collide.
     private static QomPropertyInfo[] MakeProperties() =>
     [
-        Bool("merge", static b => b._merge, static (b, v) => b.SetMerge(v), "Mark memory as mergeable"),
-        Bool("dump", static b => b._dump, static (b, v) => b.SetDump(v), "Set to 'off' to exclude from core dump"),
+        Bool("merge", static b => b.Merge, static (b, v) => b.SetMerge(v), "Mark memory as mergeable"),
+        Bool("dump", static b => b.Dump, static (b, v) => b.SetDump(v), "Set to 'off' to exclude from core dump"),
         Bool("prealloc", static b => b._prealloc, static (b, v) => b.SetPrealloc(v), "Preallocate memory"),
         new QomPropertyInfo(
             "prealloc-threads",

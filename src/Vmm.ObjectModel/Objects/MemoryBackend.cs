@@ -17,8 +17,8 @@ public abstract partial class MemoryBackend : QomObject, IUserCreatable
     private RamList? _ram;
     private bool _prealloc;
     private bool _reserve = true;
-    private bool _merge = true;
-    private bool _dump = true;
+    private bool? _merge;
+    private bool? _dump;
 
     /// <summary>Bytes.</summary>
     public ulong Size { get; private set; }
@@ -33,10 +33,10 @@ public abstract partial class MemoryBackend : QomObject, IUserCreatable
     public uint PreallocThreads { get; private set; } = 1;
 
     /// <summary>The host may merge equal pages.</summary>
-    public bool Merge => _merge;
+    public bool Merge => _merge ?? true;
 
     /// <summary>Core dumps of the process contain the memory.</summary>
-    public bool Dump => _dump;
+    public bool Dump => _dump ?? true;
 
     /// <summary>Swap space or huge pages are reserved.</summary>
     public bool Reserve => _reserve;
@@ -81,13 +81,21 @@ public abstract partial class MemoryBackend : QomObject, IUserCreatable
     public void Complete(ObjectContext context)
     {
         string name = Name ?? Type.Name;
+        _merge ??= context.MergeMemory;
+        _dump ??= context.DumpMemory;
+        if (context.PreallocThreads > 0 && _reserve)
+        {
+            _prealloc = true;
+            PreallocThreads = Math.Max(PreallocThreads, (uint)context.PreallocThreads);
+        }
+
         var options = new RamOptions(name, Size)
         {
             Share = Share,
             Prealloc = _prealloc,
             PreallocThreads = (int)Math.Min(PreallocThreads, int.MaxValue),
-            Merge = _merge,
-            Dump = _dump,
+            Merge = Merge,
+            Dump = Dump,
             Reserve = _reserve,
             HostNodes = _hostNodes,
             Policy = Policy,
@@ -178,7 +186,7 @@ public abstract partial class MemoryBackend : QomObject, IUserCreatable
 
     private void SetMerge(bool merge)
     {
-        if (Block is { } block && merge != _merge)
+        if (Block is { } block && merge != Merge)
         {
             _ = block.Mapping.Advise(merge ? Interop.Libc.MADV_MERGEABLE : Interop.Libc.MADV_UNMERGEABLE);
         }
@@ -188,7 +196,7 @@ public abstract partial class MemoryBackend : QomObject, IUserCreatable
 
     private void SetDump(bool dump)
     {
-        if (Block is { } block && dump != _dump)
+        if (Block is { } block && dump != Dump)
         {
             _ = block.Mapping.Advise(dump ? Interop.Libc.MADV_DODUMP : Interop.Libc.MADV_DONTDUMP);
         }

@@ -16,7 +16,7 @@ public sealed class MachineCommands(MachineSummary machine, QomTree tree, RamLis
     public NameInfo QueryName() => new() { Name = machine.Name };
 
     /// <summary>Tells which architecture the guest has.</summary>
-    [QmpCommand("query-target", AllowPreconfig = true, Since = "1.2")]
+    [QmpCommand("query-target", Since = "1.2")]
     public static TargetInfo QueryTarget() => new() { Arch = SysEmuTarget.X8664 };
 
     /// <summary>Tells the machine's UUID.</summary>
@@ -73,7 +73,7 @@ public sealed class MachineCommands(MachineSummary machine, QomTree tree, RamLis
     public MemoryInfo QueryMemorySizeSummary() => new() { BaseMemory = machine.BaseMemory, PluggedMemory = 0 };
 
     /// <summary>Lists the memory devices that are plugged in.</summary>
-    [QmpCommand("query-memory-devices", AllowPreconfig = true, Since = "2.1")]
+    [QmpCommand("query-memory-devices", Since = "2.1")]
     public List<MemoryDeviceInfo> QueryMemoryDevices()
     {
         var result = new List<MemoryDeviceInfo>();
@@ -173,6 +173,24 @@ public sealed class MachineCommands(MachineSummary machine, QomTree tree, RamLis
     [QapiFeature("unstable")]
     public HumanReadableText QueryRamblock() => new() { Text = RamText() };
 
+    /// <summary>Shows the images of firmware and kernels.</summary>
+    [HmpCommand("info roms", Help = "show roms")]
+    public void InfoRoms(HmpContext context) => context.Print(machine.Roms.Describe());
+
+    /// <summary>Shows the images of firmware and kernels as text.</summary>
+    [QmpCommand("x-query-roms", Since = "6.2")]
+    [QapiFeature("unstable")]
+    public HumanReadableText QueryRoms() => new() { Text = machine.Roms.Describe() };
+
+    /// <summary>Shows the NUMA nodes of the guest.</summary>
+    [HmpCommand("info numa", Help = "show NUMA information")]
+    public void InfoNuma(HmpContext context) => context.Print(NumaText());
+
+    /// <summary>Shows the NUMA nodes of the guest as text.</summary>
+    [QmpCommand("x-query-numa", Since = "6.2")]
+    [QapiFeature("unstable")]
+    public HumanReadableText QueryNuma() => new() { Text = NumaText() };
+
     /// <summary>Ranges such as "0-2,5".</summary>
     internal static string NodeRanges(IReadOnlyList<ushort> nodes)
     {
@@ -212,6 +230,25 @@ public sealed class MachineCommands(MachineSummary machine, QomTree tree, RamLis
 
     private static string PageSize(ulong bytes) =>
         bytes >= 1 << 30 ? $"{bytes >> 30} GiB" : bytes >= 1 << 20 ? $"{bytes >> 20} MiB" : $"{bytes >> 10} KiB";
+
+    private string NumaText()
+    {
+        var text = new System.Text.StringBuilder();
+        text.Append(CultureInfo.InvariantCulture, $"{machine.NumaNodes.Count} nodes\n");
+        for (int i = 0; i < machine.NumaNodes.Count; i++)
+        {
+            (IReadOnlyList<int> cpus, ulong size) = machine.NumaNodes[i];
+            text.Append(CultureInfo.InvariantCulture, $"node {i} cpus:");
+            foreach (int cpu in cpus)
+            {
+                text.Append(CultureInfo.InvariantCulture, $" {cpu}");
+            }
+
+            text.Append(CultureInfo.InvariantCulture, $"\nnode {i} size: {size >> 20} MB\nnode {i} plugged: 0 MB\n");
+        }
+
+        return text.ToString();
+    }
 
     private string RamText()
     {

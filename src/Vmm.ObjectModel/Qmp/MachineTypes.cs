@@ -1,3 +1,4 @@
+using Vmm.ObjectModel.Accel;
 using Vmm.Qapi;
 using Vmm.Qapi.Types;
 
@@ -106,4 +107,10 @@ public sealed class MachineSummary
 
     /// <summary>RAM of the machine in bytes.</summary>
     public ulong BaseMemory { get; set; }
+
+    /// <summary>Firmware and kernel images.</summary>
+    public RomList Roms { get; } = new();
+
+    /// <summary>NUMA nodes of the guest, each with its CPUs and bytes of RAM; none by default.</summary>
+    public List<(IReadOnlyList<int> Cpus, ulong Size)> NumaNodes { get; } = [];
 }

@@ -110,6 +110,7 @@ public sealed class MemorySaveCommands(Func<IMachineServices?> machine, WorkerPo
     [HmpCommand("print|p", ArgsType = "fmt:/,val:l", Params = "/fmt expr", Help = "print expression value (use $reg for CPU register access)")]
     public void Print(HmpContext context, HmpFormat fmt, long val) => context.PrintLine(fmt.Format switch
     {
+        'o' or 'x' when val == 0 => "0",
         'o' => "0" + Convert.ToString(val, 8),
         'u' => ((ulong)val).ToString(CultureInfo.InvariantCulture),
         'x' => val == 0 ? "0" : "0x" + val.ToString("x", CultureInfo.InvariantCulture),

@@ -108,7 +108,7 @@ public sealed partial class QomCommands(QomTree tree)
     }
 
     /// <summary>Lists the properties that a device of a type can be given.</summary>
-    [QmpCommand("device-list-properties", ArgsType = "typename:s", AllowPreconfig = true, Since = "1.2")]
+    [QmpCommand("device-list-properties", ArgsType = "typename:s", Since = "1.2")]
     public List<ObjectPropertyInfo> DeviceListProperties(string typename) =>
         Describe(Devices.DeviceHelp.Properties(tree, typename), withDefaults: true);
 

@@ -34,7 +34,7 @@ public sealed class RunCommands(RunControl run)
     public StatusInfo QueryStatus() => new() { Running = run.IsRunning, Singlestep = false, Status = run.State };
 
     /// <summary>Tells what the machine and its guest support at present.</summary>
-    [QmpCommand("query-current-machine", AllowPreconfig = true, Since = "4.0")]
+    [QmpCommand("query-current-machine", Since = "4.0")]
     public CurrentMachineParams QueryCurrentMachine() => new() { WakeupSuspendSupport = run.WakeupSupported };
 
     /// <summary>Ends the process.</summary>
@@ -94,7 +94,7 @@ public sealed class RunCommands(RunControl run)
     }
 
     /// <summary>Sets what is done when a watchdog expires.</summary>
-    [QmpCommand("watchdog-set-action", ArgsType = "action:s", AllowPreconfig = true, Since = "2.11")]
+    [QmpCommand("watchdog-set-action", ArgsType = "action:s", Since = "2.11")]
     public void WatchdogSetAction(WatchdogAction action) => run.Actions.Watchdog = action;
 
     /// <summary>Shows the run state.</summary>

@@ -11,4 +11,13 @@ public sealed record ObjectContext(QomTree Tree, EventLoop.EventLoop MainLoop, C
 {
     /// <summary>Guest RAM of the process: memory back ends add theirs.</summary>
     public RamList Ram { get; init; } = new();
+
+    /// <summary>The machine's mem-merge: memory back ends that say nothing themselves follow it.</summary>
+    public bool MergeMemory { get; set; } = true;
+
+    /// <summary>The machine's dump-guest-core: memory back ends that say nothing themselves follow it.</summary>
+    public bool DumpMemory { get; set; } = true;
+
+    /// <summary>Threads that touch the pages of all memory back ends when they are made; 0 to leave that to each of them.</summary>
+    public int PreallocThreads { get; set; }
 }

@@ -106,12 +106,12 @@ public sealed class ObjectFactory
     /// <summary>Text of <c>-object TYPE,help</c>: the type's properties.</summary>
     public string HelpProperties(string typeName)
     {
-        if (!IsUserCreatable(typeName, out QomTypeInfo? type))
+        if (!Tree.Types.TryGet(typeName, out QomTypeInfo? type) || !Tree.Types.IsA(type, "user-creatable"))
         {
             throw QapiException.InvalidEnumValue("qom-type", typeName);
         }
 
-        List<QomPropertyInfo> properties = Tree.Types.ListProperties(type!);
+        List<QomPropertyInfo> properties = Tree.Types.ListProperties(type);
         properties.RemoveAll(static p => p.Name == "type");
         return PropertyHelp.Format(typeName, properties, "There are no options for {0}.\n");
     }

@@ -11,6 +11,11 @@ public sealed partial class RunControl
     public void RequestShutdown(ShutdownCause cause)
     {
         _accelerator.StopCurrentVcpu();
+        if (s_shutdownRequest.IsEnabled)
+        {
+            s_shutdownRequest.Write($"reason={(int)cause}");
+        }
+
         Volatile.Write(ref _shutdownRequest, (int)cause);
         _service.Schedule();
     }
@@ -34,6 +39,7 @@ public sealed partial class RunControl
     /// <inheritdoc/>
     public void RequestPowerdown()
     {
+        s_powerdownRequest.Write("");
         Volatile.Write(ref _powerdownRequest, 1);
         _service.Schedule();
     }
@@ -55,6 +61,11 @@ public sealed partial class RunControl
     public void RequestWakeup(WakeupReason reason)
     {
         _mainLoop.AssertOnHomeLoop();
+        if (s_wakeupRequest.IsEnabled)
+        {
+            s_wakeupRequest.Write($"reason={(int)reason + 1}");
+        }
+
         if (State != RunState.Suspended)
         {
             throw new QapiException("Unable to wake up: guest is not in suspended state");

@@ -15,6 +15,10 @@ public sealed partial class RunControl : IRunControl
     private const int NoRequest = -1;
 
     private static readonly TraceEvent s_runstateSet = new("runstate_set");
+    private static readonly TraceEvent s_vmStateNotify = new("vm_state_notify");
+    private static readonly TraceEvent s_wakeupRequest = new("system_wakeup_request");
+    private static readonly TraceEvent s_shutdownRequest = new("qemu_system_shutdown_request");
+    private static readonly TraceEvent s_powerdownRequest = new("qemu_system_powerdown_request");
 
     private readonly EventLoop.EventLoop _mainLoop;
     private readonly Clocks _clocks;
@@ -50,7 +54,8 @@ public sealed partial class RunControl : IRunControl
     }
 
     /// <summary>Trace events of run control, for the registry.</summary>
-    public static IReadOnlyList<TraceEvent> TraceEvents => [s_runstateSet];
+    public static IReadOnlyList<TraceEvent> TraceEvents =>
+        [s_runstateSet, s_vmStateNotify, s_wakeupRequest, s_shutdownRequest, s_powerdownRequest];
 
     /// <inheritdoc/>
     public RunState State => (RunState)Volatile.Read(ref _state);
@@ -213,6 +218,11 @@ public sealed partial class RunControl : IRunControl
 
     private void Notify(bool running, RunState state)
     {
+        if (s_vmStateNotify.IsEnabled)
+        {
+            s_vmStateNotify.Write($"running {(running ? 1 : 0)} reason {(int)state} ({RunStateQapi.ToWire(state)})");
+        }
+
         // A handler may take itself out while it is called.
         StateHandler[] handlers = [.. _stateHandlers];
         for (int i = 0; i < handlers.Length; i++)

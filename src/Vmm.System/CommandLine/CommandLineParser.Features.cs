@@ -319,10 +319,8 @@ public sealed partial class CommandLineParser
             _location = location;
         }
 
-        if (opts.Contains("file"))
-        {
-            throw new QapiException("--trace file=...: option not supported by the selected tracing backends");
-        }
+        // Events are written to the log.
+        _logFile = opts.Get("file") ?? _logFile;
     }
 
     private void AddTrace(string pattern)

@@ -80,6 +80,8 @@ public sealed partial class CommandLineParser
             PidFile = _pidFile,
             AddFds = addFds,
             LockMemory = overcommit?.GetBool("mem-lock", false) ?? false,
+            MemoryPath = _memoryPath,
+            PreallocMemory = _preallocMemory,
             CpuPowerManagement = overcommit?.GetBool("cpu-pm", false) ?? false,
             Log = new LogConfiguration(_logFile, items, _traces),
             Messages = new MessageConfiguration(_timestamp, _showGuestName),
@@ -185,7 +187,7 @@ public sealed partial class CommandLineParser
 
         if (!LogConfiguration.TryParseItems(_logItems, out LogItems items, _traces, out bool traceHelp))
         {
-            _help = new HelpRequest(HelpTopic.Text, LogConfiguration.ItemsHelp, 1, null);
+            _help = new HelpRequest(HelpTopic.Text, LogConfiguration.ItemsHelp("-d ", withNone: false), 1, null);
         }
         else if (traceHelp)
         {

@@ -35,6 +35,8 @@ public sealed partial class CommandLineParser : IOptionDiagnostics
     private string? _pidFile;
     private string? _qtest;
     private string? _qtestLog;
+    private string? _memoryPath;
+    private bool _preallocMemory;
     private bool _stopped;
     private bool _preconfig;
     private bool _nodefaults;
@@ -240,6 +242,12 @@ public sealed partial class CommandLineParser : IOptionDiagnostics
                 break;
             case OptionId.Memory:
                 ReadOpts("memory", value);
+                break;
+            case OptionId.MemoryPath:
+                _memoryPath = value;
+                break;
+            case OptionId.MemoryPrealloc:
+                _preallocMemory = true;
                 break;
             case OptionId.Mon:
                 ReadOpts("mon", value);

@@ -23,20 +23,18 @@ public sealed record LogConfiguration(string? File, LogItems Items, IReadOnlyLis
     /// <summary>Whether there is anything to log.</summary>
     public bool IsActive => Items != LogItems.None || Traces.Count > 0 || File != null;
 
-    /// <summary>The text that -d help prints.</summary>
-    public const string ItemsHelp = """
-        Log items (comma separated):
-        int             show interrupts/exceptions in short format
-        cpu_reset       show CPU state before CPU resets
-        unimp           log unimplemented functionality
-        guest_errors    log when the guest OS does something invalid (eg accessing a
-                        non-existent register)
-        trace:PATTERN   enable trace events
-
-        Use "-d trace:help" to get a list of trace events.
-
-
-        """;
+    /// <summary>The list of items for people.</summary>
+    /// <param name="command">What the items are an argument of: "-d " or "log ".</param>
+    /// <param name="withNone">Whether "none" is one of them.</param>
+    public static string ItemsHelp(string command, bool withNone) =>
+        "Log items (comma separated):\n"
+        + (withNone ? "none            remove all logs\n" : "")
+        + "int             show interrupts/exceptions in short format\n"
+        + "cpu_reset       show CPU state before CPU resets\n"
+        + "unimp           log unimplemented functionality\n"
+        + "guest_errors    log when the guest OS does something invalid (eg accessing a\nnon-existent register)\n"
+        + "trace:PATTERN   enable trace events\n"
+        + $"\nUse \"{command}trace:help\" to get a list of trace events.\n\n";
 
     /// <summary>Reads a comma separated list of items.</summary>
     /// <param name="text">"guest_errors,unimp", "all", "trace:pattern".</param>

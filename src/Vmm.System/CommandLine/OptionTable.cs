@@ -30,6 +30,8 @@ internal enum OptionId
     DataDirectory,
     Machine,
     Memory,
+    MemoryPath,
+    MemoryPrealloc,
     Mon,
     Monitor,
     Msg,
@@ -103,6 +105,8 @@ internal static class OptionTable
             "L" => With(OptionId.DataDirectory),
             "M" or "machine" => With(OptionId.Machine),
             "m" => With(OptionId.Memory),
+            "mem-path" => With(OptionId.MemoryPath),
+            "mem-prealloc" => Flag(OptionId.MemoryPrealloc),
             "mon" => With(OptionId.Mon),
             "monitor" => With(OptionId.Monitor),
             "msg" => With(OptionId.Msg),
@@ -140,10 +144,10 @@ internal static class OptionTable
 
             "acpitable" or "audio" or "audiodev" or "cdrom" or "chroot" or "compat" or "dfilter" or "drive" or "dtb"
                 or "dump-vmstate" or "echr" or "fda" or "fdb" or "fsdev" or "fw_cfg" or "gdb" or "hda" or "hdb" or "hdc" or "hdd"
-                or "icount" or "incoming" or "iscsi" or "k" or "loadvm" or "mem-path" or "mtdblock" or "netdev" or "numa"
+                or "icount" or "incoming" or "iscsi" or "k" or "loadvm" or "mtdblock" or "netdev" or "numa"
                 or "option-rom" or "pflash" or "plugin" or "rotate" or "runas" or "sandbox" or "sd" or "seed" or "smbios" or "spice"
                 or "tpmdev" or "usbdevice" or "virtfs" or "vnc" or "xen-domid" => With(OptionId.Unserved),
-            "async-teardown" or "audio-help" or "enable-sync-profile" or "full-screen" or "mem-prealloc" or "no-fd-bootchk"
+            "async-teardown" or "audio-help" or "enable-sync-profile" or "full-screen" or "no-fd-bootchk"
                 or "only-migratable" or "portrait" or "s" or "singlestep" or "snapshot" or "usb" or "win2k-hack" or "xen-attach"
                 or "xen-domid-restrict" => Flag(OptionId.Unserved),
             "g" or "prom-env" or "semihosting-config" => With(OptionId.OtherTarget),

@@ -76,6 +76,12 @@ public sealed record VmConfiguration
     /// <summary>-overcommit mem-lock=on: lock guest memory and the process in RAM.</summary>
     public bool LockMemory { get; init; }
 
+    /// <summary>-mem-path: file or directory for main memory, or null.</summary>
+    public string? MemoryPath { get; init; }
+
+    /// <summary>-mem-prealloc: touch all pages of all memory back ends.</summary>
+    public bool PreallocMemory { get; init; }
+
     /// <summary>-overcommit cpu-pm=on: let the guest manage the power states of host CPUs.</summary>
     public bool CpuPowerManagement { get; init; }
 

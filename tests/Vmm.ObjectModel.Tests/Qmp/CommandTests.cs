@@ -96,7 +96,7 @@ public sealed class CommandTests
         Assert.That(_bench.Execute("trace-event-set-state", """{"name":"runstate_set","enable":true,"vcpu":0}"""), Does.Contain("invalid vCPU index 0"));
         _bench.Execute("cont");
         Assert.That(sink.Traces, Is.EqualTo(new[] { "runstate_set current_run_state 6 (prelaunch) new_state 9 (running)" }));
-        Assert.That(_bench.Human("info", "trace-events"), Is.EqualTo("runstate_set : state 1\n"));
+        Assert.That(_bench.Human("info", "trace-events", new QDict { ["name"] = "runstate*" }), Is.EqualTo("runstate_set : state 1\n"));
     }
 
     [Test]
@@ -105,6 +105,7 @@ public sealed class CommandTests
         string Print(char format, long value) =>
             _bench.Human("", "p", new QDict { ["fmt"] = new HmpFormat(1, format, 4).ToValue(), ["val"] = value });
         Assert.That(Print('x', 3), Is.EqualTo("0x3\n"));
+        Assert.That(Print('x', 0), Is.EqualTo("0\n"));
         Assert.That(Print('d', 16), Is.EqualTo("16\n"));
         Assert.That(Print('d', -1), Is.EqualTo("-1\n"));
         Assert.That(Print('u', -1), Is.EqualTo("18446744073709551615\n"));

@@ -29,9 +29,9 @@ public sealed class LogTests
         registry.AddCatalog(() => [other]);
         string path = Path.Combine(_directory, "log-%d");
         VmConfiguration configuration = Parse($"-D {path} -d guest_errors -trace serial_* -trace -serial_read");
-        string file = LogSetup.ExpandPath(path);
+        string file = LogControl.ExpandPath(path);
         File.WriteAllText(file, "old");
-        using (LogSetup.Open(configuration, registry, new ErrorReporter("p", static () => 0)))
+        using (LogControl log = Open(configuration, registry))
         {
             MachineLog.Write(LogItems.GuestErrors, $"bad port {0x61:x}");
             MachineLog.Write(LogItems.Unimplemented, $"not asked for {Fail()}");
@@ -47,14 +47,38 @@ public sealed class LogTests
     }
 
     [Test]
-    public void NothingAskedForIsNothing() =>
-        Assert.That(LogSetup.Open(Parse("-nographic"), new TraceEventRegistry(), new ErrorReporter("p", static () => 0)), Is.Null);
+    public void NothingAskedForIsNothing()
+    {
+        using LogControl log = Open(Parse("-nographic"), new TraceEventRegistry());
+        Assert.That(MachineLog.Sink, Is.Null);
+    }
+
+    [Test]
+    public void TheMonitorChangesItemsAndFile()
+    {
+        string first = Path.Combine(_directory, "first");
+        string second = Path.Combine(_directory, "second");
+        using (LogControl log = Open(Parse($"-D {first}"), new TraceEventRegistry()))
+        {
+            log.SetItems(LogItems.GuestErrors, []);
+            MachineLog.Write(LogItems.GuestErrors, "one");
+            Assert.That(() => log.SetFile("/nonexistent/log"), Throws.TypeOf<QapiException>());
+            MachineLog.Write(LogItems.GuestErrors, "two");
+            log.SetFile(second);
+            MachineLog.Write(LogItems.GuestErrors, "three");
+            log.SetItems(LogItems.None, []);
+            MachineLog.Write(LogItems.GuestErrors, "four");
+        }
+
+        Assert.That(File.ReadAllText(first), Is.EqualTo("one\ntwo\n"));
+        Assert.That(File.ReadAllText(second), Is.EqualTo("three\n"));
+    }
 
     [TestCase("/nonexistent/log", "Error opening logfile /nonexistent/log: No such file or directory")]
     [TestCase("a%s", "Bad logfile template: a%s")]
     [TestCase("a%d%d", "Bad logfile template: a%d%d")]
     public void BadFiles(string path, string message) => Assert.That(
-        () => LogSetup.Open(Parse($"-D {path}"), new TraceEventRegistry(), new ErrorReporter("p", static () => 0)),
+        () => Open(Parse($"-D {path}"), new TraceEventRegistry()),
         Throws.TypeOf<QapiException>().With.Property("Desc").EqualTo(message));
 
     [Test]
@@ -99,5 +123,12 @@ public sealed class LogTests
         public void Write(LogItems item, string message) => Lines++;
 
         public void WriteTrace(string name, string arguments) => Lines++;
+    }
+
+    private static LogControl Open(VmConfiguration configuration, TraceEventRegistry registry)
+    {
+        LogControl log = new(configuration, registry, new ErrorReporter("p", static () => 0));
+        log.Open();
+        return log;
     }
 }
