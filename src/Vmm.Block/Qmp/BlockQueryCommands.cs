@@ -40,7 +40,7 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
     }
 
     /// <summary>All nodes that have a name, newest first.</summary>
-    [QmpCommand("query-named-block-nodes", ArgsType = "flat:b?", Since = "2.0")]
+    [QmpCommand("query-named-block-nodes", ArgsType = "flat:b?", AllowPreconfig = true, Since = "2.0")]
     public IReadOnlyList<BlockDeviceInfo> QueryNamedBlockNodes(bool? flat)
     {
         List<BlockDeviceInfo> result = [];

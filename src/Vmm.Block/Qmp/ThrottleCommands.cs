@@ -12,6 +12,7 @@ public sealed class ThrottleCommands(BlockGraph graph, BlockBackends backends, T
     [QmpCommand(
         "block_set_io_throttle",
         ArgsType = "device:B,bps:l,bps_rd:l,bps_wr:l,iops:l,iops_rd:l,iops_wr:l,bps_max:l?,bps_rd_max:l?,bps_wr_max:l?,iops_max:l?,iops_rd_max:l?,iops_wr_max:l?,bps_max_length:l?,bps_rd_max_length:l?,bps_wr_max_length:l?,iops_max_length:l?,iops_rd_max_length:l?,iops_wr_max_length:l?,iops_size:l?,group:s?,id:s?",
+        AllowPreconfig = true,
         Since = "1.1")]
     public async Task BlockSetIoThrottle(
         [QapiRelaxed, QapiFeature("deprecated")] string? device,
