@@ -197,6 +197,8 @@ internal sealed partial class VirtualMachine
             Report = text => Reporter.Error(text),
         };
         _run = run;
+        _drives.ErrorSink = new BlockErrorReports(_loop, run, _monitors).Report;
+        run.AddVmStateChangeHandler((running, _) => ResetIoStatus(running));
         _kvmEvents.Run = run;
         ApplyActions(run.Actions);
         _tree.SetMachine(_machine);
@@ -451,6 +453,7 @@ internal sealed partial class VirtualMachine
         Events = _monitors,
         Objects = _tree,
         Devices = _devices,
+        Blocks = _drives,
         Accelerator = _accelerator!,
         Irqchip = _irqchip,
         Ram = _ram,
@@ -560,6 +563,18 @@ internal sealed partial class VirtualMachine
         }
 
         _location = null;
+    }
+
+    // The operator lets the guest go on: what went wrong before is taken to be mended.
+    private void ResetIoStatus(bool running)
+    {
+        if (running)
+        {
+            foreach (BlockBackend drive in _drives.All)
+            {
+                drive.ResetIoStatus();
+            }
+        }
     }
 
     private void RegisterCommands(RunControl run, LogControl log)

@@ -101,6 +101,8 @@ internal sealed class Bench : IMachineServices, IEventEmitter, IDisposable
 
     public TraceEventRegistry Traces { get; }
 
+    public Vmm.ObjectModel.Block.IBlockBackends Blocks => throw new NotSupportedException();
+
     public IReadOnlyList<InterruptLine> Gsi => _gsi;
 
     IRunControl IMachineServices.Run => Run;

@@ -127,8 +127,19 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
         BlockPermissions needed = BlockPermissions.ConsistentRead | (isReadOnly ? 0 : BlockPermissions.Write);
         BlockPermissions shared = BlockPermissions.ConsistentRead | BlockPermissions.WriteUnchanged | BlockPermissions.Resize
             | (shareWrites ? BlockPermissions.Write : 0);
-        SetPermissions(needed, shared);
+
+        // Conflicts name the device.
         _device = device;
+        try
+        {
+            SetPermissions(needed, shared);
+        }
+        catch (QapiException)
+        {
+            _device = null;
+            throw;
+        }
+
         for (int i = 0; i < _quiesced; i++)
         {
             device.DrainBegin();

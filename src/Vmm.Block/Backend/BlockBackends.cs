@@ -62,7 +62,7 @@ public sealed class BlockBackends : IBlockBackends
     }
 
     /// <inheritdoc/>
-    public IBlockBackend Take(string name)
+    public IBlockBackend? Take(string name)
     {
         if (Find(name) is { } named)
         {
@@ -71,7 +71,7 @@ public sealed class BlockBackends : IBlockBackends
 
         if (_graph.Find(name) is not { } node)
         {
-            throw new QapiException($"Property can't find value '{name}'");
+            return null;
         }
 
         BlockBackend backend = Add("");

@@ -52,6 +52,9 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
     /// <summary>Where the board maps it.</summary>
     public ulong Address { get; set; } = 0xfec00000;
 
+    /// <summary>ISA interrupts arrive here: the timer's at another input than its number.</summary>
+    public bool HasIsaInterrupts { get; set; } = true;
+
     /// <summary>Sends an MSI: address and data. The accelerator's unless set before realize.</summary>
     public Action<ulong, uint>? Send { get; set; }
 
@@ -88,7 +91,7 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
         }
 
         // The timer's interrupt 0 is wired to input 2; interrupt 2 is the 8259s' cascade and goes nowhere.
-        pin = pin == 0 ? TimerPin : pin;
+        pin = pin == 0 && HasIsaInterrupts ? TimerPin : pin;
         uint bit = 1u << pin;
         ulong entry = _entries[pin];
         if ((entry & EntryLevel) != 0)

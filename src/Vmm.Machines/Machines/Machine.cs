@@ -2,6 +2,7 @@ using Vmm.Devices.SystemBus;
 using Vmm.EventLoop;
 using Vmm.Memory;
 using Vmm.ObjectModel.Accel;
+using Vmm.ObjectModel.Block;
 using Vmm.ObjectModel.Devices;
 using Vmm.ObjectModel.Qom;
 using Vmm.ObjectModel.Run;
@@ -62,6 +63,9 @@ public abstract partial class Machine : QomObject, IMachineServices, IDisposable
 
     /// <inheritdoc/>
     public IAccelerator Accelerator => Environment.Accelerator;
+
+    /// <inheritdoc/>
+    public IBlockBackends Blocks => Environment.Blocks;
 
     /// <inheritdoc/>
     public IReadOnlyList<InterruptLine> Gsi => _gsi;

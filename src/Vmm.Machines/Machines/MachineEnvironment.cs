@@ -1,6 +1,7 @@
 using Vmm.EventLoop;
 using Vmm.Memory;
 using Vmm.ObjectModel.Accel;
+using Vmm.ObjectModel.Block;
 using Vmm.ObjectModel.Devices;
 using Vmm.ObjectModel.Qom;
 using Vmm.ObjectModel.Run;
@@ -34,6 +35,9 @@ public sealed record MachineEnvironment
 
     /// <summary>Makes devices.</summary>
     public required DeviceFactory Devices { get; init; }
+
+    /// <summary>Disks for devices.</summary>
+    public required IBlockBackends Blocks { get; init; }
 
     /// <summary>Runs the guest.</summary>
     public required IAccelerator Accelerator { get; init; }

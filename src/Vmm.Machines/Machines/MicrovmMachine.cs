@@ -1,10 +1,13 @@
+using Vmm.Devices.IoApic;
 using Vmm.Devices.Isa;
 using Vmm.Devices.Rtc;
 using Vmm.Devices.Serial16550;
+using Vmm.Devices.Virtio;
 using Vmm.Kvm.CpuModels;
 using Vmm.Machines.Acpi;
 using Vmm.Machines.Loading;
 using Vmm.ObjectModel.Accel;
+using Vmm.ObjectModel.Devices;
 using Vmm.ObjectModel.Qom;
 using Vmm.Qapi;
 
@@ -17,6 +20,17 @@ namespace Vmm.Machines;
 [QomType("microvm-machine")]
 public sealed partial class MicrovmMachine : X86Machine
 {
+    private const uint SecondIoApicAddress = 0xfec10000;
+    private const ulong TransportsAddress = 0xfeb00000;
+    private const int FirstIsaIrq = 5;
+    private const int FirstFreeIrq = 16;
+    private const int FirstSecondIrq = 24;
+    private const int FewTransports = 8;
+    private const int AllTransports = 24;
+
+    private readonly List<VirtioMmio> _transports = [];
+    private int _firstTransportIrq;
+
     /// <inheritdoc/>
     public override MachineType MachineType => MachineType.Find("microvm")!;
 
@@ -27,6 +41,39 @@ public sealed partial class MicrovmMachine : X86Machine
     /// <summary>The first serial port is there without being asked for.</summary>
     [QomProperty("isa-serial", Description = "Set off to disable the instantiation an ISA serial port", ObjectOnly = true)]
     public bool IsaSerial { get; set; } = true;
+
+    /// <summary>A second I/O APIC, whose inputs are the transports' alone; auto: with ACPI, which describes it.</summary>
+    [QomProperty("ioapic2", Description = "Enable second IO-APIC", Type = "OnOffAuto", ObjectOnly = true)]
+    public OnOffAuto SecondIoApic { get; set; } = OnOffAuto.Auto;
+
+    /// <summary>Tell a kernel without ACPI on its command line where devices are.</summary>
+    [QomProperty("auto-kernel-cmdline", Description = "Set off to disable adding virtio-mmio devices to the kernel cmdline", ObjectOnly = true)]
+    public bool AutoKernelCommandLine { get; set; } = true;
+
+    /// <inheritdoc/>
+    protected override string KernelCommandLine
+    {
+        get
+        {
+            string line = Parameters.Append;
+            if (Acpi != OnOffAuto.Off || !AutoKernelCommandLine)
+            {
+                return line;
+            }
+
+            for (int i = _transports.Count - 1; i >= 0; i--)
+            {
+                if (_transports[i].Device is not null)
+                {
+                    line += $" virtio_mmio.device={VirtioMmio.RegisterBytes}@0x{_transports[i].Address:x}:{_firstTransportIrq + i}";
+                }
+            }
+
+            return line;
+        }
+    }
+
+    private bool HasSecondIoApic => Acpi != OnOffAuto.Off && SecondIoApic != OnOffAuto.Off;
 
     /// <inheritdoc/>
     protected override void BuildBoard()
@@ -50,6 +97,7 @@ public sealed partial class MicrovmMachine : X86Machine
         }
 
         board.CreateGed();
+        CreateTransports();
         MapFirmware(asRam: true, 64 << 10);
     }
 
@@ -67,10 +115,37 @@ public sealed partial class MicrovmMachine : X86Machine
     {
         ApicIds = ApicIds,
         Ged = new AcpiGedBlock(),
+        IoApics = HasSecondIoApic ? [new(0, 0xfec00000, 0), new(1, SecondIoApicAddress, FirstSecondIrq)] : [new(0, 0xfec00000, 0)],
+        VirtioMmio = [.. _transports.Select((t, i) => new AcpiVirtioMmio((uint)t.Address, (uint)VirtioMmio.RegisterBytes, (uint)(_firstTransportIrq + i)))
+            .Where((_, i) => _transports[i].Device is not null)],
         Serials = IsaSerial && Parameters.SerialChardevs.Count > 0 ? [new AcpiSerial(1, 0x3f8, 4)] : [],
         Rtc = Rtc == OnOffAuto.On,
         FwCfgPort = 0x510,
         OemId = "BOCHS ",
         OemTableId = "BXPC    ",
     };
+
+    private void CreateTransports()
+    {
+        IoApicDevice? second = null;
+        if (HasSecondIoApic)
+        {
+            second = Plug<IoApicDevice>("ioapic", SystemBus, a =>
+            {
+                a.Address = SecondIoApicAddress;
+                a.HasIsaInterrupts = false;
+            });
+        }
+
+        _firstTransportIrq = second is not null ? FirstSecondIrq : Acpi != OnOffAuto.Off ? FirstFreeIrq : FirstIsaIrq;
+        for (int i = 0; i < (second is not null ? AllTransports : FewTransports); i++)
+        {
+            _transports.Add(Plug<VirtioMmio>("virtio-mmio", SystemBus, t =>
+            {
+                t.Number = i;
+                t.Address = TransportsAddress + ((ulong)i * VirtioMmio.RegisterBytes);
+                t.Irq = second is not null ? new InterruptLine(second, i) : Gsi[_firstTransportIrq + i];
+            }));
+        }
+    }
 }

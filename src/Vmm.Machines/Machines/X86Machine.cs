@@ -35,6 +35,9 @@ public abstract partial class X86Machine : Machine
     /// <summary>The firmware configuration device.</summary>
     protected FwCfgIo? FwCfg { get; set; }
 
+    /// <summary>What a kernel is told on its command line.</summary>
+    protected virtual string KernelCommandLine => Parameters.Append;
+
     /// <summary>What the tables describe.</summary>
     protected abstract AcpiConfig DescribeAcpi();
 
@@ -119,7 +122,7 @@ public abstract partial class X86Machine : Machine
         {
             KernelPath = kernel,
             InitrdPath = Parameters.Initrd,
-            CommandLine = Parameters.Append,
+            CommandLine = KernelCommandLine,
             Ram = Layout,
             ReservedAtTop = ReservedAtTop,
             FirmwareTables = acpi?.Segments ?? [],

@@ -16,6 +16,8 @@ public enum BlockErrorAction
 }
 
 /// <summary>Policy for failed requests, as rerror and werror set it.</summary>
+[Qapi.QapiEnum]
+[Qapi.QapiName("BlockdevOnError")]
 public enum BlockErrorPolicy
 {
     /// <summary>The back end's own: report for reads, enospc for writes.</summary>
@@ -134,10 +136,11 @@ public interface IBlockDevice
 public interface IBlockBackends
 {
     /// <summary>
-    /// The back end that a device's drive property names: one of that name, or one made for the device over the node of that name.
+    /// The back end that a device's drive property names: one of that name, or one made for the device over the node of that name; null when
+    /// there is neither.
     /// </summary>
-    /// <exception cref="Qapi.QapiException">There is neither, or it has a device already.</exception>
-    IBlockBackend Take(string name);
+    /// <exception cref="Qapi.QapiException">The node cannot be used.</exception>
+    IBlockBackend? Take(string name);
 
     /// <summary>Ends what <see cref="Take"/> began; a back end that was made for the device goes.</summary>
     void Return(IBlockBackend backend);

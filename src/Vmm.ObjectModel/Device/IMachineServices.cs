@@ -1,6 +1,7 @@
 using Vmm.EventLoop;
 using Vmm.Memory;
 using Vmm.ObjectModel.Accel;
+using Vmm.ObjectModel.Block;
 using Vmm.ObjectModel.Qom;
 using Vmm.ObjectModel.Run;
 using Vmm.Qapi;
@@ -47,6 +48,9 @@ public interface IMachineServices
 
     /// <summary>The accelerator that runs this machine.</summary>
     IAccelerator Accelerator { get; }
+
+    /// <summary>The disks of the process.</summary>
+    IBlockBackends Blocks { get; }
 
     /// <summary>Global System Interrupts (24 for a PC): input lines of the machine's interrupt controllers. Never null entries.</summary>
     IReadOnlyList<InterruptLine> Gsi { get; }

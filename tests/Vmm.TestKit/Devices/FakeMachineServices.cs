@@ -2,6 +2,7 @@ using Vmm.EventLoop;
 using Vmm.Interop;
 using Vmm.Memory;
 using Vmm.ObjectModel.Accel;
+using Vmm.ObjectModel.Block;
 using Vmm.ObjectModel.Devices;
 using Vmm.ObjectModel.Qom;
 using Vmm.Qapi;
@@ -90,6 +91,9 @@ public sealed class FakeMachineServices : IMachineServices, IDisposable
     public IAccelerator Accelerator => throw new NotSupportedException("no accelerator in device tests");
 
     /// <inheritdoc/>
+    public IBlockBackends Blocks { get; set; } = new NoBackends();
+
+    /// <inheritdoc/>
     public IReadOnlyList<InterruptLine> Gsi { get; }
 
     /// <summary>Levels of the interrupt inputs.</summary>
@@ -129,6 +133,15 @@ public sealed class FakeMachineServices : IMachineServices, IDisposable
         Ports.Dispose();
         MainLoop.Dispose();
         _ram.Mapping.Dispose();
+    }
+
+    private sealed class NoBackends : IBlockBackends
+    {
+        public IBlockBackend? Take(string name) => null;
+
+        public void Return(IBlockBackend backend)
+        {
+        }
     }
 
     private static ulong Mask(int size) => size >= 8 ? ulong.MaxValue : (1ul << (size * 8)) - 1;

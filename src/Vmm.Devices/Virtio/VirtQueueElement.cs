@@ -1,0 +1,75 @@
+using Vmm.Interop;
+using Vmm.Memory;
+using Vmm.ObjectModel.Block;
+
+namespace Vmm.Devices.Virtio;
+
+/// <summary>
+/// A buffer that a driver has made available: memory that the device reads, then memory that it writes, both where they lie in the guest.
+/// Objects are reused. Home: the loop of the queue.
+/// </summary>
+public sealed class VirtQueueElement
+{
+    private (ulong Address, ulong Length)[] _written = new (ulong, ulong)[4];
+    private int _writtenCount;
+
+    /// <summary>Memory that the device reads.</summary>
+    public IoVectors Out { get; } = new();
+
+    /// <summary>Memory that the device writes.</summary>
+    public IoVectors In { get; } = new();
+
+    /// <summary>The driver's name for the buffer.</summary>
+    public ushort Id { get; internal set; }
+
+    /// <summary>Ring entries that the buffer takes in a packed ring; 1 in a split ring.</summary>
+    public int RingEntries { get; internal set; }
+
+    /// <summary>Descriptors of <see cref="Out"/>.</summary>
+    internal int OutCount { get; set; }
+
+    /// <summary>Descriptors of <see cref="In"/>.</summary>
+    internal int InCount { get; set; }
+
+    // What keeps the memory mapped while the element is in use.
+    internal FlatView? View { get; set; }
+
+    internal int Pieces { get; set; }
+
+    internal void Clear()
+    {
+        Out.Clear();
+        In.Clear();
+        View = null;
+        _writtenCount = 0;
+        Pieces = 0;
+        OutCount = 0;
+        InCount = 0;
+    }
+
+    internal void Add(IoVec piece, ulong address, bool isWrite)
+    {
+        if (!isWrite)
+        {
+            Out.Add(piece);
+            return;
+        }
+
+        In.Add(piece);
+        if (_writtenCount == _written.Length)
+        {
+            Array.Resize(ref _written, 2 * _writtenCount);
+        }
+
+        _written[_writtenCount++] = (address, (ulong)piece.Length);
+    }
+
+    /// <summary>Logs that the device wrote <see cref="In"/>.</summary>
+    internal void MarkDirty(GuestMemory memory)
+    {
+        foreach ((ulong address, ulong length) in _written.AsSpan(0, _writtenCount))
+        {
+            memory.MarkDirty(address, length);
+        }
+    }
+}
