@@ -18,6 +18,7 @@ internal static class Targets
         new KernelTarget("bzimage", "48647253", "0f02", "0202", "ffffff7f", "55aa", "00000000", "ffffffff"),
         new KernelTarget("multiboot", "02b0ad1b030001004c4f51e4", "02b0ad1b03000000", "02b0ad1b", "00001000", "7f454c46"),
         new FwCfgDmaTarget(),
+        new VirtioTarget(),
         new DeviceTarget("serial", (0x3f8, 8)),
         new DeviceTarget("rtc", (0x70, 2)),
         new DeviceTarget("i8042", (0x60, 1), (0x64, 1)),

@@ -13,6 +13,17 @@ public sealed partial class VirtQueue
     private bool _availWrap = true;
     private bool _usedWrap = true;
 
+    /// <summary>Where the ring is, when it is a packed one.</summary>
+    internal PackedPosition PackedPosition
+    {
+        get => IsPacked ? new(LastAvailable, _availWrap, UsedIndex, _usedWrap, (uint)InUse) : PackedPosition.Start;
+        set
+        {
+            (LastAvailable, _availWrap, UsedIndex, _usedWrap) = (value.LastAvailable, value.AvailableWrap, value.UsedIndex, value.UsedWrap);
+            InUse = (int)value.InUse;
+        }
+    }
+
     private bool IsEmptyPacked() => !IsAvailable(ReadPacked(Descriptors, LastAvailable).Flags);
 
     private bool IsAvailable(ushort flags)

@@ -196,6 +196,56 @@ public sealed partial class VirtQueue
         }
     }
 
+    /// <summary>Goes on where another process stopped; what a split ring's memory tells is taken from there.</summary>
+    internal void Restore(in QueueState state, bool hasAddresses)
+    {
+        ForgetPosition();
+        Size = (int)state.Size;
+        Alignment = state.Alignment;
+        Descriptors = state.Descriptors;
+        Available = 0;
+        Used = 0;
+        if (hasAddresses)
+        {
+            (Available, Used) = (state.Available, state.Used);
+        }
+        else
+        {
+            LayOutLegacy();
+        }
+
+        LastAvailable = state.LastAvailable;
+        if (Descriptors != 0 && !IsPacked)
+        {
+            UsedIndex = ReadU16(Used + 2);
+            _shadowAvail = LastAvailable;
+            InUse = (ushort)(LastAvailable - UsedIndex);
+        }
+    }
+
+    /// <summary>Maps a buffer that was taken in another process. False for what is not memory; the device is broken then.</summary>
+    internal bool Remap(VirtQueueElement element, ReadOnlySpan<(ulong Address, uint Length)> output, ReadOnlySpan<(ulong Address, uint Length)> input)
+    {
+        element.View = _memory.Space.View;
+        foreach ((ulong address, uint length) in output)
+        {
+            if (!Add(element, new Descriptor(address, length, 0, 0)))
+            {
+                return false;
+            }
+        }
+
+        foreach ((ulong address, uint length) in input)
+        {
+            if (!Add(element, new Descriptor(address, length, DescWrite, 0)))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
     private void ForgetPosition()
     {
         LastAvailable = 0;

@@ -10,8 +10,9 @@ namespace Vmm.Devices.Virtio;
 /// </summary>
 public sealed class VirtQueueElement
 {
-    private (ulong Address, ulong Length)[] _written = new (ulong, ulong)[4];
-    private int _writtenCount;
+    private (ulong Address, uint Length)[] _segments = new (ulong, uint)[4];
+    private int _count;
+    private int _outSegments;
 
     /// <summary>Memory that the device reads.</summary>
     public IoVectors Out { get; } = new();
@@ -31,6 +32,12 @@ public sealed class VirtQueueElement
     /// <summary>Descriptors of <see cref="In"/>.</summary>
     internal int InCount { get; set; }
 
+    /// <summary>Guest addresses of <see cref="Out"/>.</summary>
+    internal ReadOnlySpan<(ulong Address, uint Length)> OutSegments => _segments.AsSpan(0, _outSegments);
+
+    /// <summary>Guest addresses of <see cref="In"/>.</summary>
+    internal ReadOnlySpan<(ulong Address, uint Length)> InSegments => _segments.AsSpan(_outSegments, _count - _outSegments);
+
     // What keeps the memory mapped while the element is in use.
     internal FlatView? View { get; set; }
 
@@ -41,7 +48,8 @@ public sealed class VirtQueueElement
         Out.Clear();
         In.Clear();
         View = null;
-        _writtenCount = 0;
+        _count = 0;
+        _outSegments = 0;
         Pieces = 0;
         OutCount = 0;
         InCount = 0;
@@ -49,25 +57,20 @@ public sealed class VirtQueueElement
 
     internal void Add(IoVec piece, ulong address, bool isWrite)
     {
-        if (!isWrite)
+        (isWrite ? In : Out).Add(piece);
+        if (_count == _segments.Length)
         {
-            Out.Add(piece);
-            return;
+            Array.Resize(ref _segments, 2 * _count);
         }
 
-        In.Add(piece);
-        if (_writtenCount == _written.Length)
-        {
-            Array.Resize(ref _written, 2 * _writtenCount);
-        }
-
-        _written[_writtenCount++] = (address, (ulong)piece.Length);
+        _segments[_count++] = (address, (uint)piece.Length);
+        _outSegments += isWrite ? 0 : 1;
     }
 
     /// <summary>Logs that the device wrote <see cref="In"/>.</summary>
     internal void MarkDirty(GuestMemory memory)
     {
-        foreach ((ulong address, ulong length) in _written.AsSpan(0, _writtenCount))
+        foreach ((ulong address, uint length) in InSegments)
         {
             memory.MarkDirty(address, length);
         }

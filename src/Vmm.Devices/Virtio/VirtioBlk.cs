@@ -10,7 +10,6 @@ namespace Vmm.Devices.Virtio;
 /// <summary>A disk (QOM <c>virtio-blk-device</c>).</summary>
 /// <remarks>Source: virtio 1.2, 5.2. Requests run on the home loop of the back end.</remarks>
 [QomType("virtio-blk-device", Category = "Storage")]
-[NotMigratable("its requests have no section yet")]
 public sealed partial class VirtioBlk : VirtioDevice, IBlockDevice
 {
     private const ulong FeatureSegMax = 1ul << 2;

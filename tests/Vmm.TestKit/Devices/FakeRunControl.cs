@@ -6,6 +6,7 @@ namespace Vmm.TestKit.Devices;
 /// <summary>Run control that only remembers what was asked of it.</summary>
 public sealed class FakeRunControl : IRunControl
 {
+    private readonly List<VmStateChangeHandler> _stateHandlers = [];
     private readonly List<Action> _powerdown = [];
     private readonly List<Action<WakeupReason>> _wakeup = [];
 
@@ -74,7 +75,18 @@ public sealed class FakeRunControl : IRunControl
     public void AddWakeupNotifier(Action<WakeupReason> notify) => _wakeup.Add(notify);
 
     /// <inheritdoc/>
-    public IDisposable AddVmStateChangeHandler(VmStateChangeHandler handler, int priority = 0) => new Registration();
+    public IDisposable AddVmStateChangeHandler(VmStateChangeHandler handler, int priority = 0)
+    {
+        _stateHandlers.Add(handler);
+        return new Registration();
+    }
+
+    /// <summary>Stops the machine, or lets it go on.</summary>
+    public void ChangeState(bool isRunning)
+    {
+        State = isRunning ? RunState.Running : RunState.Paused;
+        _stateHandlers.ForEach(h => h(isRunning, State));
+    }
 
     // Random register tests make millions of requests: only the last ones are of interest.
     private void Add(string? request)
