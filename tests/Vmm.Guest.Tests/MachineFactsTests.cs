@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Globalization;
 using System.Text;
+using Iced.Intel;
 using Vmm.TestKit.Guests;
 using Vmm.TestKit.Processes;
 using static Iced.Intel.AssemblerRegisters;
@@ -57,6 +58,32 @@ public sealed class MachineFactsTests
             Assert.That(e.WaitExit(), Is.EqualTo(GuestRun.SuccessStatus), e.Errors);
             return Convert.ToHexString(File.ReadAllBytes(Path.Combine(directory, "debug")));
         }
+    }
+
+    /// <summary>A kernel may allow interrupts before it has touched any controller: the timer, which runs from reset, must not arrive.</summary>
+    [TestCase("microvm")]
+    [TestCase("pc")]
+    [TestCase("pc,kernel-irqchip=split")]
+    public void NoInterruptArrivesThatNobodyAskedFor(string machine)
+    {
+        byte[] kernel = new GuestImage()
+            .Code(32, GuestImage.Entry, c =>
+            {
+                // No IDT: an interrupt would end in a triple fault. The timer's first period is 55 ms.
+                c.lidt(__[GuestImage.Tss]);
+                c.sti();
+                c.rdtsc();
+                c.mov(esi, eax);
+                Label wait = c.CreateLabel();
+                c.Label(ref wait);
+                c.rdtsc();
+                c.sub(eax, esi);
+                c.cmp(eax, 1_000_000_000);
+                c.jb(wait);
+                GuestImage.ExitAndPark(c, TestGuests.Success);
+            })
+            .ToPvhElf();
+        Assert.That(GuestRun.ToEnd(machine, kernel, "-m", "64", "-no-reboot").Status, Is.EqualTo(GuestRun.SuccessStatus));
     }
 
     private static void RequireQemu()

@@ -202,6 +202,16 @@ public sealed partial class I8259Chip : IsaDevice, IVmStateful, IIoHandler, IInt
     /// <inheritdoc/>
     public void SaveState(VmStateWriter writer) => Capture().Save(writer);
 
+    /// <summary>Leaves the controller as firmware would: with its vectors set and lines masked.</summary>
+    /// <param name="vectorBase">Vector of line 0, a multiple of 8.</param>
+    /// <param name="mask">A bit for each line that is masked.</param>
+    public void Prepare(byte vectorBase, byte mask)
+    {
+        _vectorBase = vectorBase;
+        _imr = mask;
+        UpdateOutput();
+    }
+
     private I8259State Capture() => new()
     {
         LastLevels = _lastLevels,

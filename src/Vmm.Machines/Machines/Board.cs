@@ -103,9 +103,13 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         Devices.Realize(_pm, _host.PciBus);
     }
 
-    /// <summary>What firmware would have done before it starts a kernel: RAM everywhere below 1 MiB, power management at its usual ports.</summary>
+    /// <summary>
+    /// What firmware would have done before it starts a kernel: interrupt controllers masked, RAM everywhere below 1 MiB, power management at its
+    /// usual ports.
+    /// </summary>
     public void PrepareDirectBoot()
     {
+        _controllers!.PrepareDirectBoot();
         _host?.Bridge.ShadowAll();
         _pm?.EnableAt(PmBase);
     }

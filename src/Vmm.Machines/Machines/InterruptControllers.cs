@@ -126,6 +126,27 @@ internal sealed class InterruptControllers
         Pit = pit;
     }
 
+    /// <summary>
+    /// Sets the 8259s as firmware leaves them: vectors 8 and 0x70, all lines masked but that of the second one. A kernel that is told of
+    /// hardware-reduced ACPI never touches them, and the timer runs from reset.
+    /// </summary>
+    public void PrepareDirectBoot()
+    {
+        const byte masterVectors = 8;
+        const byte slaveVectors = 0x70;
+        const byte masterMask = 0xfb;
+        const byte slaveMask = 0xff;
+        if (_kernel is { } kernel)
+        {
+            kernel.SetPic(true, kernel.GetPic(true) with { VectorBase = masterVectors, Imr = masterMask });
+            kernel.SetPic(false, kernel.GetPic(false) with { VectorBase = slaveVectors, Imr = slaveMask });
+            return;
+        }
+
+        _pic!.Master.Prepare(masterVectors, masterMask);
+        _pic.Slave.Prepare(slaveVectors, slaveMask);
+    }
+
     private KernelI8259 Configure(KernelI8259 chip, KernelChips kernel)
     {
         bool master = chip.IsMaster;

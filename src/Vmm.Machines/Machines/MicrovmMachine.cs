@@ -30,6 +30,7 @@ public sealed partial class MicrovmMachine : X86Machine
 
     private readonly List<VirtioMmio> _transports = [];
     private int _firstTransportIrq;
+    private Board? _board;
 
     /// <inheritdoc/>
     public override MachineType MachineType => MachineType.Find("microvm")!;
@@ -79,24 +80,24 @@ public sealed partial class MicrovmMachine : X86Machine
     protected override void BuildBoard()
     {
         Layout = RamLayout.ForMicrovm(Parameters.RamSize);
-        Board board = new(this, Environment);
-        board.CreateInterruptControllers(withPit: true);
+        _board = new Board(this, Environment);
+        _board.CreateInterruptControllers(withPit: true);
         CreateVcpus();
         MapRam();
         CreateFwCfg();
         IsaBusBridge bridge = Plug<IsaBusBridge>("isabus-bridge", SystemBus);
-        board.RealizeInterruptControllers(bridge.IsaBus);
+        _board.RealizeInterruptControllers(bridge.IsaBus);
         if (Rtc == OnOffAuto.On || (Rtc == OnOffAuto.Auto && Accelerator.IsQtest))
         {
-            board.CreateRtc(bridge.IsaBus, Parameters);
+            _board.CreateRtc(bridge.IsaBus, Parameters);
         }
 
         if (IsaSerial)
         {
-            board.CreateSerials(bridge.IsaBus, Parameters, 1);
+            _board.CreateSerials(bridge.IsaBus, Parameters, 1);
         }
 
-        board.CreateGed();
+        _board.CreateGed();
         CreateTransports();
         MapFirmware(asRam: true, 64 << 10);
     }
@@ -109,6 +110,9 @@ public sealed partial class MicrovmMachine : X86Machine
             throw new QapiException($"virt: device plug request for unsupported device type: {cpu.Type.Name}");
         }
     }
+
+    /// <inheritdoc/>
+    protected override void PrepareDirectBoot() => _board!.PrepareDirectBoot();
 
     /// <inheritdoc/>
     protected override AcpiConfig DescribeAcpi() => new()
