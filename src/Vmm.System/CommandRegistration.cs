@@ -1,6 +1,7 @@
 using Vmm.Block;
 using Vmm.Block.Backend;
 using Vmm.Block.Graph;
+using Vmm.Block.Jobs;
 using Vmm.Block.Qmp;
 using Vmm.Block.Throttling;
 using Vmm.Chardevs;
@@ -33,6 +34,7 @@ internal sealed record CommandTargets(
     FdSets FdSets,
     BlockGraph Blocks,
     BlockBackends Drives,
+    JobManager Jobs,
     ThrottleGroups ThrottleGroups,
     QomTree Tree,
     DeviceFactory Devices,
@@ -80,6 +82,8 @@ internal static class CommandRegistration
             new BlockNodeCommands(t.Blocks, t.Drives),
             new BlockQueryCommands(t.Blocks, t.Drives),
             new BlockdevCommands(t.Blocks),
+            new JobCommands(t.Jobs),
+            new MirrorCommands(t.Jobs, t.Drives),
             new ThrottleCommands(t.Blocks, t.Drives, t.ThrottleGroups));
         DevicesCatalog.Register(table, chipset);
         KvmCatalog.Register(table, cpus, stats);

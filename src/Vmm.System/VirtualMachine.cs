@@ -1,6 +1,7 @@
 using Vmm.Block.Backend;
 using Vmm.Block.Drivers;
 using Vmm.Block.Graph;
+using Vmm.Block.Jobs;
 using Vmm.Block.Qmp;
 using Vmm.Block.Throttling;
 using Vmm.Chardevs;
@@ -585,7 +586,7 @@ internal sealed partial class VirtualMachine
         _monitors.ParseOptions = ParseDeviceOptions;
         _summary.Uuid = (_configuration.Uuid ?? Guid.Empty).ToString();
         _fdSets.IsRunning = () => run.IsRunning;
-        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _drives, _throttleGroups, _tree, _devices, _objects, run, _summary, _ram, _traces, _workers, _yank, _cpuHost, log, ExitPreconfig, () => _machine));
+        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _drives, new JobManager(_blocks, _monitors), _throttleGroups, _tree, _devices, _objects, run, _summary, _ram, _traces, _workers, _yank, _cpuHost, log, ExitPreconfig, () => _machine));
     }
 
     // The first one for -1; null where there is none.

@@ -84,7 +84,7 @@ public sealed class NullDriver : BlockDriver
     /// <inheritdoc/>
     public override IoTask<BlockStatus> StatusAsync(long offset, long bytes, bool wantZero) =>
         new(new BlockStatus(
-            BlockStatusFlags.OffsetValid | (_isZeroing ? BlockStatusFlags.Zero : BlockStatusFlags.Data), bytes, offset, Node));
+            BlockStatusFlags.OffsetValid | (_isZeroing ? BlockStatusFlags.Zero : BlockStatusFlags.None), bytes, offset, Node));
 
     /// <inheritdoc/>
     public override IoTask TruncateAsync(long length, bool exact, PreallocMode prealloc, bool zeroed) =>

@@ -324,7 +324,7 @@ public sealed partial class BlockGraph
         }
     }
 
-    private static bool IsWellFormed(string name)
+    internal static bool IsWellFormed(string name)
     {
         if (name.Length == 0 || !char.IsAsciiLetter(name[0]))
         {

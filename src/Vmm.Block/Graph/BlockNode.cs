@@ -43,6 +43,9 @@ public sealed partial class BlockNode : IBlockParent
     /// <summary>True when nothing may write through the node.</summary>
     public bool IsReadOnly => Options.IsReadOnly;
 
+    /// <summary>The kind of job that holds the node against deletion; null when none does.</summary>
+    public Jobs.JobType? JobInUse { get; set; }
+
     /// <summary>Made by a job or by the program, not by an operator; hidden from path lookups, as QEMU's implicit filters.</summary>
     public bool IsImplicit { get; set; }
 

@@ -87,7 +87,7 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
         long? Max(ThrottleBucket b) => limits[b].Max > 0 ? limits[b].Max : null;
         long? Length(ThrottleBucket b) => limits[b].Max > 0 ? limits[b].BurstLength : null;
         int depth = 0;
-        for (BlockNode? below = backing; below is not null; below = below.FilteredOrBacking)
+        for (BlockNode? below = flat ? null : backing; below is not null; below = below.FilteredOrBacking)
         {
             depth++;
         }

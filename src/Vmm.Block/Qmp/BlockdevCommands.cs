@@ -37,6 +37,11 @@ public sealed class BlockdevCommands(BlockGraph graph)
         try
         {
             BlockNode node = graph.Find(nodeName) ?? throw new QapiException($"Failed to find node with node-name='{nodeName}'");
+            if (node.JobInUse is { } job)
+            {
+                throw new QapiException($"Node '{node.Name}' is busy: block device is in use by block job: {Jobs.JobTypeQapi.ToWire(job)}");
+            }
+
             if (!graph.IsMonitorOwned(node))
             {
                 throw new QapiException($"Node {node.Name} is not owned by the monitor");

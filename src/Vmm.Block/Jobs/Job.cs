@@ -1,0 +1,496 @@
+using Vmm.Block.Graph;
+using Vmm.Block.Qmp;
+using Vmm.EventLoop;
+using Vmm.EventLoop.Tasks;
+using Vmm.Qapi;
+
+namespace Vmm.Block.Jobs;
+
+/// <summary>What a job is made with.</summary>
+/// <param name="Id">Id, well formed and unique.</param>
+/// <param name="AutoFinalize">Makes its result permanent by itself.</param>
+/// <param name="AutoDismiss">Goes by itself.</param>
+/// <param name="Speed">Bytes per second; 0 for no limit.</param>
+public sealed record JobSettings(string Id, bool AutoFinalize = true, bool AutoDismiss = true, long Speed = 0);
+
+/// <summary>
+/// Work in the background over nodes: a method on the main loop with points at which it can be paused or ended, and the states around it.
+/// What it does to nodes it does on their loop. Home: main loop.
+/// </summary>
+public abstract class Job : IBlockParent
+{
+    private const long SliceNs = 100_000_000;
+
+    // For each verb, the states in which it is taken, from Undefined to Null.
+    private static readonly string[] s_verbs =
+    [
+        "01111111000", "01111100000", "01111100000", "01111100000", "00001000000", "00000001000", "00000000010",
+    ];
+
+    private readonly JobManager _manager;
+    private readonly LoopWaitQueue _wakers = new();
+    private readonly LoopTimer _timer;
+    private int _pauses;
+    private bool _isUserPaused;
+    private long _sliceEndNs;
+    private long _sliceBytes;
+
+    /// <summary>A job that is not started.</summary>
+    protected Job(JobManager manager, JobType type, JobSettings settings)
+    {
+        _manager = manager;
+        Type = type;
+        Settings = settings;
+        Speed = settings.Speed;
+        _timer = manager.Graph.MainLoop.CreateTimer(ClockType.Realtime, Kick);
+    }
+
+    /// <summary>Kind.</summary>
+    public JobType Type { get; }
+
+    /// <summary>What it was made with.</summary>
+    public JobSettings Settings { get; }
+
+    /// <summary>Id.</summary>
+    public string Id => Settings.Id;
+
+    /// <summary>State.</summary>
+    public JobStatus Status { get; private set; }
+
+    /// <summary>Work done.</summary>
+    public long Progress { get; protected set; }
+
+    /// <summary>Work left, as known now.</summary>
+    public long Remaining { get; protected set; }
+
+    /// <summary>Bytes per second; 0 for no limit.</summary>
+    public long Speed { get; private set; }
+
+    /// <summary>Result of its requests.</summary>
+    public BlockDeviceIoStatus IoStatus { get; private set; }
+
+    /// <summary>It was asked to end.</summary>
+    public bool IsCancelled { get; private set; }
+
+    /// <summary>It was asked to end without a consistent result.</summary>
+    public bool IsForced { get; private set; }
+
+    /// <summary>Its method runs and does not wait.</summary>
+    public bool IsAtWork { get; private set; }
+
+    /// <summary>True when somebody wants it to pause.</summary>
+    public bool IsPausing => _pauses > 0;
+
+    /// <summary>An operator has paused it.</summary>
+    public bool IsUserPaused => _isUserPaused;
+
+    /// <summary>Why it failed; null while it has not.</summary>
+    public string? Error { get; private set; }
+
+    /// <inheritdoc/>
+    public string Description => $"{JobTypeQapi.ToWire(Type)} job '{Id}'";
+
+    /// <inheritdoc/>
+    public virtual bool IsBusy => IsAtWork;
+
+    /// <summary>It can be completed.</summary>
+    protected bool IsReady => Status is JobStatus.Ready or JobStatus.Standby;
+
+    /// <summary>The manager.</summary>
+    protected JobManager Manager => _manager;
+
+    /// <summary>As query-jobs shows it.</summary>
+    public JobInfo Info => new()
+    {
+        Id = Id,
+        Type = Type,
+        Status = Status,
+        CurrentProgress = Progress,
+        TotalProgress = Progress + Remaining,
+        Error = Error,
+    };
+
+    /// <summary>As query-block-jobs shows it.</summary>
+    public BlockJobInfo BlockInfo => new()
+    {
+        Type = JobTypeQapi.ToWire(Type),
+        Device = Id,
+        Len = Progress + Remaining,
+        Offset = Progress,
+        Busy = IsAtWork,
+        Paused = IsPausing,
+        Speed = Speed,
+        IoStatus = IoStatus,
+        Ready = IsReady,
+        Status = Status,
+        AutoFinalize = Settings.AutoFinalize,
+        AutoDismiss = Settings.AutoDismiss,
+        Error = Error,
+    };
+
+    /// <summary>Refuses a verb that the state does not take.</summary>
+    /// <exception cref="QapiException">It does not.</exception>
+    public void Check(JobVerb verb)
+    {
+        if (s_verbs[(int)verb][(int)Status] == '0')
+        {
+            throw new QapiException($"Job '{Id}' in state '{JobStatusQapi.ToWire(Status)}' cannot accept command verb '{JobVerbQapi.ToWire(verb)}'");
+        }
+    }
+
+    /// <summary>Starts the job.</summary>
+    public void Start()
+    {
+        SetStatus(JobStatus.Running);
+        RunToEndAsync().Forget();
+    }
+
+    /// <summary>An operator pauses it.</summary>
+    public void UserPause()
+    {
+        Check(JobVerb.Pause);
+        if (_isUserPaused)
+        {
+            throw new QapiException("Job is already paused");
+        }
+
+        _isUserPaused = true;
+        DrainBegin();
+        if (!IsBusy)
+        {
+            ShowPaused();
+        }
+    }
+
+    /// <summary>An operator lets it go on.</summary>
+    public void UserResume()
+    {
+        if (!_isUserPaused || _pauses == 0)
+        {
+            throw new QapiException("Can't resume a job that was not paused");
+        }
+
+        Check(JobVerb.Resume);
+        IoStatus = BlockDeviceIoStatus.Ok;
+        _isUserPaused = false;
+        DrainEnd();
+        ShowResumed();
+    }
+
+    /// <summary>An operator limits the rate.</summary>
+    public void SetSpeed(long speed)
+    {
+        Check(JobVerb.SetSpeed);
+        if (speed < 0)
+        {
+            throw new QapiException("Parameter 'speed' expects a non-negative value");
+        }
+
+        Speed = speed;
+        _sliceEndNs = 0;
+        Kick();
+    }
+
+    /// <summary>An operator ends it.</summary>
+    public void Cancel(bool force)
+    {
+        Check(JobVerb.Cancel);
+        if (Status is JobStatus.Waiting or JobStatus.Pending)
+        {
+            IsCancelled = IsForced = true;
+            EndAsync(cancelled: true).Forget();
+            return;
+        }
+
+        // A ready job that is cancelled without force ends with a consistent result.
+        IsForced |= force || !IsReady;
+        IsCancelled = true;
+        OnCancel();
+        if (_isUserPaused)
+        {
+            _isUserPaused = false;
+            DrainEnd();
+        }
+
+        Kick();
+    }
+
+    /// <summary>An operator completes it.</summary>
+    public void Complete()
+    {
+        Check(JobVerb.Complete);
+        if (_isUserPaused || IsCancelled)
+        {
+            throw new QapiException($"The active block job '{Id}' cannot be completed");
+        }
+
+        OnComplete();
+        Kick();
+    }
+
+    /// <summary>An operator makes the result permanent.</summary>
+    public void FinalizeByUser()
+    {
+        Check(JobVerb.Finalize);
+        EndAsync(cancelled: false).Forget();
+    }
+
+    /// <summary>An operator forgets it.</summary>
+    public void Dismiss()
+    {
+        Check(JobVerb.Dismiss);
+        SetStatus(JobStatus.Null);
+        _manager.Remove(this);
+    }
+
+    /// <summary>It could not be set up: it goes without having run.</summary>
+    public async IoTask AbandonAsync()
+    {
+        await CleanAsync();
+        SetStatus(JobStatus.Null);
+        _manager.Remove(this);
+    }
+
+    /// <inheritdoc/>
+    public void DrainBegin()
+    {
+        _pauses++;
+        Kick();
+    }
+
+    /// <inheritdoc/>
+    public void DrainEnd()
+    {
+        _pauses--;
+        Kick();
+    }
+
+    /// <inheritdoc/>
+    public void OnResized(BlockEdge edge)
+    {
+    }
+
+    internal void SetStatus(JobStatus status)
+    {
+        Status = status;
+        _manager.Events.Emit(new JobStatusChangeEvent(Id, status));
+    }
+
+    /// <summary>The work. 0 or a negative errno; a <see cref="QapiException"/> says more.</summary>
+    protected abstract IoTask<int> RunAsync();
+
+    /// <summary>Makes a good result permanent.</summary>
+    protected abstract void Commit();
+
+    /// <summary>Ends its use of nodes, whatever the result.</summary>
+    protected abstract IoTask CleanAsync();
+
+    /// <summary>An operator wants its result.</summary>
+    protected abstract void OnComplete();
+
+    /// <summary>An operator wants its end.</summary>
+    protected virtual void OnCancel()
+    {
+    }
+
+    /// <summary>The job can be completed from now on.</summary>
+    protected void BecomeReady()
+    {
+        SetStatus(JobStatus.Ready);
+        _manager.Events.Emit(new BlockJobReadyEvent(Type, Id, Progress + Remaining, Progress, Speed));
+    }
+
+    /// <summary>Pauses if somebody wants that.</summary>
+    protected async IoTask PausePointAsync()
+    {
+        if (_pauses == 0 || IsForced)
+        {
+            return;
+        }
+
+        ShowPaused();
+        IsAtWork = false;
+        Manager.Graph.NotifyProgress();
+        while (_pauses > 0 && !IsForced)
+        {
+            await _wakers.WaitAsync();
+        }
+
+        IsAtWork = true;
+        ShowResumed(force: true);
+    }
+
+    /// <summary>Waits for a time, or until something has changed.</summary>
+    protected async IoTask SleepAsync(long ns)
+    {
+        if (_pauses == 0 && ns > 0)
+        {
+            _timer.ArmAfter(ns);
+            IsAtWork = false;
+            Manager.Graph.NotifyProgress();
+            await _wakers.WaitAsync();
+            _timer.Cancel();
+            IsAtWork = true;
+        }
+
+        await PausePointAsync();
+    }
+
+    /// <summary>Waits until something has changed, paused or not.</summary>
+    protected IoTask<bool> WaitKickAsync() => _wakers.WaitAsync();
+
+    /// <summary>Has the job look again.</summary>
+    protected void Kick() => _wakers.WakeAll();
+
+    /// <summary>Counts bytes against the limit: how long to wait before the next ones, in nanoseconds.</summary>
+    protected long Account(long bytes)
+    {
+        if (Speed == 0)
+        {
+            return 0;
+        }
+
+        long now = Manager.Graph.MainLoop.Clocks.NowNs(ClockType.Realtime);
+        if (now >= _sliceEndNs)
+        {
+            _sliceEndNs = now + SliceNs;
+            _sliceBytes = 0;
+        }
+
+        _sliceBytes += bytes;
+        double quota = Math.Max(Speed / (double)(1_000_000_000 / SliceNs), 1);
+        if (_sliceBytes < quota)
+        {
+            return 0;
+        }
+
+        // A request larger than a slice's share takes several.
+        long slices = (long)(_sliceBytes / quota);
+        _sliceEndNs += (slices - 1) * SliceNs;
+        return Math.Max(_sliceEndNs - now, 0);
+    }
+
+    /// <summary>Decides about a failed request, and does the job's part.</summary>
+    protected JobErrorAction HandleError(BlockdevOnError policy, bool isRead, int error)
+    {
+        JobErrorAction action = policy switch
+        {
+            BlockdevOnError.Ignore => JobErrorAction.Ignore,
+            BlockdevOnError.Stop => JobErrorAction.Stop,
+            BlockdevOnError.Enospc or BlockdevOnError.Auto when error == BlockResult.NoSpace => JobErrorAction.Stop,
+            _ => JobErrorAction.Report,
+        };
+        _manager.Events.Emit(new BlockJobErrorEvent(Id, isRead ? IoOperationType.Read : IoOperationType.Write, action));
+        if (action == JobErrorAction.Stop)
+        {
+            if (!_isUserPaused)
+            {
+                _isUserPaused = true;
+                DrainBegin();
+            }
+
+            if (IoStatus == BlockDeviceIoStatus.Ok)
+            {
+                IoStatus = error == BlockResult.NoSpace ? BlockDeviceIoStatus.Nospace : BlockDeviceIoStatus.Failed;
+            }
+        }
+
+        return action;
+    }
+
+    // A job that sleeps is paused at once, and goes on at once: the operator's command is answered after the change is told.
+    private void ShowPaused()
+    {
+        if (Status is JobStatus.Ready or JobStatus.Running)
+        {
+            SetStatus(Status == JobStatus.Ready ? JobStatus.Standby : JobStatus.Paused);
+        }
+    }
+
+    private void ShowResumed(bool force = false)
+    {
+        if ((force || _pauses == 0) && (Status is JobStatus.Standby or JobStatus.Paused))
+        {
+            SetStatus(Status == JobStatus.Standby ? JobStatus.Ready : JobStatus.Running);
+        }
+    }
+
+    private async IoTask RunToEndAsync()
+    {
+        int result;
+        IsAtWork = true;
+        try
+        {
+            result = await RunAsync();
+        }
+        catch (QapiException exception)
+        {
+            Error = exception.Desc;
+            result = BlockResult.Io;
+        }
+
+        // The command that started the job is answered before its end is told.
+        await Yield();
+        IsAtWork = false;
+        Manager.Graph.NotifyProgress();
+        if (result < 0 || IsForced)
+        {
+            Error ??= IsForced ? "Operation canceled" : BlockResult.Text(result);
+            await EndAsync(cancelled: IsForced);
+            return;
+        }
+
+        SetStatus(JobStatus.Waiting);
+        SetStatus(JobStatus.Pending);
+        if (!Settings.AutoFinalize)
+        {
+            _manager.Events.Emit(new BlockJobPendingEvent(Type, Id));
+            return;
+        }
+
+        await EndAsync(cancelled: false);
+    }
+
+    private async IoTask EndAsync(bool cancelled)
+    {
+        if (!cancelled && Error is null)
+        {
+            try
+            {
+                Commit();
+            }
+            catch (QapiException exception)
+            {
+                Error = exception.Desc;
+            }
+        }
+
+        if (cancelled)
+        {
+            Error ??= "Operation canceled";
+        }
+
+        if (Error is not null)
+        {
+            SetStatus(JobStatus.Aborting);
+        }
+
+        await CleanAsync();
+        long total = Progress + Remaining;
+        _manager.Events.Emit(cancelled
+            ? new BlockJobCancelledEvent(Type, Id, total, Progress, Speed)
+            : new BlockJobCompletedEvent(Type, Id, total, Progress, Speed, Error));
+        SetStatus(JobStatus.Concluded);
+        if (Settings.AutoDismiss)
+        {
+            Dismiss();
+        }
+    }
+
+    private IoTask<bool> Yield()
+    {
+        IoTask<bool> task = _wakers.WaitAsync();
+        Kick();
+        return task;
+    }
+}

@@ -1,0 +1,360 @@
+using Vmm.Block.Backend;
+using Vmm.Block.Drivers;
+using Vmm.Block.Graph;
+using Vmm.EventLoop.Tasks;
+using Vmm.Interop;
+using Vmm.ObjectModel.Block;
+using Vmm.Qapi;
+
+namespace Vmm.Block.Jobs;
+
+/// <summary>What a mirror is made with.</summary>
+public sealed record MirrorSettings
+{
+    /// <summary>What is copied.</summary>
+    public required MirrorSyncMode Sync { get; init; }
+
+    /// <summary>Node that the target takes the place of; null for the source.</summary>
+    public string? Replaces { get; init; }
+
+    /// <summary>Bytes for which a dirty bit stands.</summary>
+    public required long Granularity { get; init; }
+
+    /// <summary>Bytes of memory for copies under way.</summary>
+    public required long BufferBytes { get; init; }
+
+    /// <summary>Errors of reads.</summary>
+    public BlockdevOnError OnSourceError { get; init; }
+
+    /// <summary>Errors of writes.</summary>
+    public BlockdevOnError OnTargetError { get; init; }
+}
+
+/// <summary>
+/// Copies a node to another while it is written, until both are the same at one moment; then the users of the source are pointed to the
+/// target, or left where they are. Copies run side by side; a granule is marked clean before it is read, so a write meanwhile has it
+/// copied again.
+/// </summary>
+public sealed class MirrorJob : Job
+{
+    private const int MaxInFlight = 16;
+    private const int MaxChunk = 1 << 20;
+
+    private readonly MirrorSettings _mirror;
+    private readonly BlockNode _source;
+    private readonly BlockNode _top;
+    private readonly BlockNode _targetNode;
+    private readonly BlockBackend _target;
+    private readonly MirrorDirty _dirty;
+    private readonly Stack<NativeBuffer> _buffers = new();
+    private readonly List<(long Start, long End)> _copying = [];
+    private BlockEdge? _use;
+    private long _bytesInFlight;
+    private int _result;
+    private bool _isCompleting;
+    private bool _isDraining;
+
+    private MirrorJob(JobManager manager, JobSettings settings, MirrorSettings mirror, BlockNode source, BlockNode top, BlockNode target)
+        : base(manager, JobType.Mirror, settings)
+    {
+        _mirror = mirror;
+        _source = source;
+        _top = top;
+        _targetNode = target;
+        _target = new BlockBackend(manager.Graph, "") { IsWriteCacheEnabled = true };
+        _dirty = new MirrorDirty(source.Length, mirror.Granularity);
+        _dirty.Written = () => manager.Graph.MainLoop.RunOrPost(Kick);
+    }
+
+    /// <summary>Busy only while it could begin something: at its end it waits for the source to be idle itself.</summary>
+    public override bool IsBusy => !_isDraining && (base.IsBusy || _copying.Count > 0);
+
+    /// <summary>Makes a mirror and puts its filter above the source. With the graph's <see cref="BlockGraph.Changing"/> held.</summary>
+    /// <exception cref="QapiException">It cannot be done; nothing has changed.</exception>
+    public static async IoTask<MirrorJob> CreateAsync(
+        JobManager manager, JobSettings settings, MirrorSettings mirror, BlockNode source, BlockNode target, string? filterName)
+    {
+        BlockGraph graph = manager.Graph;
+        BlockNode top = await graph.InsertFilterAsync(new MirrorTopDriver(), filterName, source);
+        MirrorJob job = new(manager, settings, mirror, source, top, target);
+        try
+        {
+            const BlockPermissions Shared = BlockPermissions.ConsistentRead | BlockPermissions.Write | BlockPermissions.WriteUnchanged;
+            job._use = graph.Attach(job, top, "main node", ChildRole.None, BlockPermissions.ConsistentRead, Shared);
+            job._target.SetPermissions(BlockPermissions.Write, BlockPermissions.All);
+            job._target.Insert(target);
+            await job._target.SetLoopAsync(source.Loop);
+        }
+        catch (QapiException)
+        {
+            await job.CleanAsync();
+            throw;
+        }
+
+        source.AddObserver(job._dirty);
+        source.JobInUse = target.JobInUse = JobType.Mirror;
+        manager.Add(job);
+        return job;
+    }
+
+    /// <inheritdoc/>
+    protected override async IoTask<int> RunAsync()
+    {
+        if (_source.Length != _targetNode.Length)
+        {
+            throw new QapiException("Source and target image have different sizes");
+        }
+
+        await MarkInitialAsync();
+        while (true)
+        {
+            await PausePointAsync();
+            if (_result < 0 || IsForced)
+            {
+                break;
+            }
+
+            long dirty = _dirty.Bytes;
+            Remaining = dirty + _bytesInFlight;
+            if (dirty == 0 && _copying.Count == 0)
+            {
+                if (!IsReady)
+                {
+                    if (await FlushTargetAsync() < 0)
+                    {
+                        continue;
+                    }
+
+                    BecomeReady();
+                    continue;
+                }
+
+                if ((_isCompleting || IsCancelled) && await ConvergeAsync())
+                {
+                    break;
+                }
+
+                if (!_isCompleting && !IsCancelled)
+                {
+                    await SleepAsync(long.MaxValue / 2);
+                }
+
+                continue;
+            }
+
+            if (_copying.Count >= MaxInFlight || _bytesInFlight >= _mirror.BufferBytes || !TryStart(out long bytes))
+            {
+                await SleepAsync(long.MaxValue / 2);
+                continue;
+            }
+
+            if (Account(bytes) is > 0 and long delay)
+            {
+                await SleepAsync(delay);
+            }
+        }
+
+        while (_copying.Count > 0)
+        {
+            await WaitKickAsync();
+        }
+
+        Remaining = _dirty.Bytes;
+        return _result;
+    }
+
+    /// <inheritdoc/>
+    protected override void OnComplete() => _isCompleting = true;
+
+    /// <inheritdoc/>
+    protected override void OnCancel() => _isCompleting = false;
+
+    /// <inheritdoc/>
+    protected override void Commit()
+    {
+        if (!_isCompleting)
+        {
+            return;
+        }
+
+        BlockNode replaced = _top;
+        if (_mirror.Replaces is { } name)
+        {
+            replaced = Manager.Graph.Find(name) ?? throw new QapiException($"Cannot find device='' nor node-name='{name}'");
+        }
+
+        // The users' permissions take the place of the job's own.
+        EndUse();
+        _target.SetPermissions(BlockPermissions.None, BlockPermissions.All);
+        Manager.Graph.ReplaceNode(replaced, _targetNode);
+    }
+
+    /// <inheritdoc/>
+    protected override async IoTask CleanAsync()
+    {
+        EndUse();
+        _source.RemoveObserver(_dirty);
+        _source.JobInUse = _targetNode.JobInUse = null;
+        Manager.Graph.ReplaceNode(_top, _source);
+        _target.Remove();
+        if (_isDraining)
+        {
+            _isDraining = false;
+            _source.DrainEnd();
+            _targetNode.DrainEnd();
+        }
+
+        await Manager.Graph.CloseIfUnusedAsync(_top);
+        await Manager.Graph.CloseIfUnusedAsync(_targetNode);
+        foreach (NativeBuffer buffer in _buffers)
+        {
+            buffer.Dispose();
+        }
+    }
+
+    private void EndUse()
+    {
+        if (_use is not null)
+        {
+            Manager.Graph.Detach(_use);
+            _use = null;
+        }
+    }
+
+    private async IoTask MarkInitialAsync()
+    {
+        BlockNode? below = _mirror.Sync == MirrorSyncMode.Top ? _source.FilteredOrBacking : null;
+        if (_mirror.Sync == MirrorSyncMode.Full || (_mirror.Sync == MirrorSyncMode.Top && below is null))
+        {
+            _dirty.Add(0, _source.Length);
+            return;
+        }
+
+        for (long offset = 0; _mirror.Sync == MirrorSyncMode.Top && offset < _source.Length && !IsForced;)
+        {
+            await _source.Loop.SwitchTo();
+            BlockStatus status = await _source.StatusAboveAsync(below, offset, _source.Length - offset, wantZero: false);
+            await Manager.Graph.MainLoop.SwitchTo();
+            if (status.Result < 0)
+            {
+                _result = status.Result;
+                return;
+            }
+
+            if ((status.Flags & BlockStatusFlags.Allocated) != 0)
+            {
+                _dirty.Add(offset, status.Bytes);
+            }
+
+            offset += Math.Max(status.Bytes, 1);
+            await PausePointAsync();
+        }
+    }
+
+    /// <summary>Source and target are the same while nothing is written: true when that was so, and the source stays drained.</summary>
+    private async IoTask<bool> ConvergeAsync()
+    {
+        _isDraining = true;
+        await _source.DrainAsync();
+        await _targetNode.DrainAsync();
+        if (_dirty.Bytes == 0 && await FlushTargetAsync() >= 0)
+        {
+            return true;
+        }
+
+        _source.DrainEnd();
+        _targetNode.DrainEnd();
+        _isDraining = false;
+        return false;
+    }
+
+    private async IoTask<int> FlushTargetAsync()
+    {
+        await _source.Loop.SwitchTo();
+        int result = await _targetNode.FlushAsync();
+        await Manager.Graph.MainLoop.SwitchTo();
+        if (result < 0 && HandleError(_mirror.OnTargetError, isRead: false, result) == JobErrorAction.Report)
+        {
+            _result = result;
+        }
+
+        return result;
+    }
+
+    private bool TryStart(out long bytes)
+    {
+        if (!_dirty.TryTake(MaxChunk, out long offset, out bytes))
+        {
+            return false;
+        }
+
+        // Two copies of one granule might end in the wrong order.
+        foreach ((long start, long end) in _copying)
+        {
+            if (offset < end && start < offset + bytes)
+            {
+                _dirty.Add(offset, bytes);
+                return false;
+            }
+        }
+
+        _copying.Add((offset, offset + bytes));
+        _bytesInFlight += bytes;
+        CopyAsync(offset, bytes).Forget();
+        return true;
+    }
+
+    private async IoTask CopyAsync(long offset, long bytes)
+    {
+        NativeBuffer buffer = _buffers.TryPop(out NativeBuffer? free) ? free : new NativeBuffer(MaxChunk);
+        bool isRead = false;
+        int result = 0;
+        await _source.Loop.SwitchTo();
+        for (long done = 0; done < bytes && result >= 0;)
+        {
+            isRead = true;
+            BlockStatus status = await _source.StatusAboveAsync(null, offset + done, bytes - done);
+            long part = status.Result < 0 || status.Bytes == 0 ? bytes - done : status.Bytes;
+            if (status.Result >= 0 && (status.Flags & BlockStatusFlags.Zero) != 0)
+            {
+                isRead = false;
+                result = await _targetNode.WriteZeroesAsync(offset + done, part, BlockRequestFlags.MayUnmap);
+            }
+            else
+            {
+                IoVectors data = IoVectors.Rent(buffer.Vector(0, (int)part));
+                result = await _source.ReadAsync(offset + done, data);
+                if (result >= 0)
+                {
+                    isRead = false;
+                    result = await _targetNode.WriteAsync(offset + done, data);
+                }
+
+                data.Return();
+            }
+
+            done += part;
+        }
+
+        await Manager.Graph.MainLoop.SwitchTo();
+        _buffers.Push(buffer);
+        _copying.Remove((offset, offset + bytes));
+        _bytesInFlight -= bytes;
+        if (result >= 0)
+        {
+            Progress += bytes;
+        }
+        else
+        {
+            _dirty.Add(offset, bytes);
+            BlockdevOnError policy = isRead ? _mirror.OnSourceError : _mirror.OnTargetError;
+            if (HandleError(policy, isRead, result) == JobErrorAction.Report)
+            {
+                _result = result;
+            }
+        }
+
+        Manager.Graph.NotifyProgress();
+        Kick();
+    }
+}

@@ -1,0 +1,120 @@
+using System.Numerics;
+using Vmm.Block.Backend;
+using Vmm.Block.Bitmaps;
+using Vmm.Block.Drivers;
+using Vmm.Block.Graph;
+using Vmm.Block.Jobs;
+using Vmm.Qapi;
+
+namespace Vmm.Block.Qmp;
+
+/// <summary>Copies of modes of a mirror.</summary>
+[QapiEnum]
+public enum MirrorCopyMode
+{
+    /// <summary>Writes are copied afterwards.</summary>
+    Background,
+}
+
+/// <summary>Commands that mirror. Home: main loop.</summary>
+public sealed class MirrorCommands(JobManager jobs, BlockBackends backends)
+{
+    private const long DefaultBufferBytes = 16 << 20;
+    private const uint MinGranularity = 512;
+    private const uint MaxGranularity = 64 << 20;
+
+    /// <summary>Copies a node to another one while it is written.</summary>
+    [QmpCommand(
+        "blockdev-mirror",
+        ArgsType = "sync:s,device:B,target:B,replaces:s?,speed:i?,on-source-error:s?,on-target-error:s?,granularity:i?,buf-size:i?,job-id:s?,filter-node-name:s?,copy-mode:s?,auto-finalize:b?,auto-dismiss:b?",
+        Since = "2.6")]
+    public async Task BlockdevMirror(
+        MirrorSyncMode sync,
+        string device,
+        string target,
+        string? replaces,
+        long? speed,
+        BlockdevOnError? onSourceError,
+        BlockdevOnError? onTargetError,
+        uint? granularity,
+        long? bufSize,
+        string? jobId,
+        string? filterNodeName,
+        MirrorCopyMode? copyMode,
+        bool? autoFinalize,
+        bool? autoDismiss)
+    {
+        BlockNode source = Resolve(device);
+        if (source.Parents.Any(static edge => edge.ParentNode is not null))
+        {
+            throw new QapiException("Need a root block node");
+        }
+
+        BlockNode destination = Resolve(target);
+        if (granularity is { } bytes)
+        {
+            if (bytes is < MinGranularity or > MaxGranularity)
+            {
+                throw new QapiException("Parameter 'granularity' expects a value in range [512B, 64MB]");
+            }
+
+            if (!BitOperations.IsPow2(bytes))
+            {
+                throw new QapiException("Parameter 'granularity' expects a power of 2");
+            }
+        }
+
+        if (sync is MirrorSyncMode.Incremental or MirrorSyncMode.Bitmap)
+        {
+            throw new QapiException($"Sync mode '{MirrorSyncModeQapi.ToWire(sync)}' not supported");
+        }
+
+        if (bufSize < 0)
+        {
+            throw new QapiException("Invalid parameter 'buf-size'");
+        }
+
+        if (source == destination)
+        {
+            throw new QapiException("Can't mirror node into itself");
+        }
+
+        string? id = jobId ?? backends.All.FirstOrDefault(b => b.Root == source && b.Name.Length > 0)?.Name;
+        await jobs.Graph.Changing.EnterAsync();
+        try
+        {
+            jobs.CheckId(id ?? "");
+            ImageDescription image = new();
+            destination.Driver.DescribeImage(image);
+            MirrorSettings settings = new()
+            {
+                Sync = sync,
+                Replaces = replaces,
+                Granularity = granularity is null or 0 ? DirtyBitmap.DefaultGranularity(image.ClusterSize) : granularity.Value,
+                BufferBytes = bufSize is null or 0 ? DefaultBufferBytes : bufSize.Value,
+                OnSourceError = onSourceError ?? BlockdevOnError.Report,
+                OnTargetError = onTargetError ?? BlockdevOnError.Report,
+            };
+            JobSettings job = new(id!, autoFinalize ?? true, autoDismiss ?? true);
+            MirrorJob mirror = await MirrorJob.CreateAsync(jobs, job, settings, source, destination, filterNodeName);
+            try
+            {
+                mirror.SetSpeed(speed ?? 0);
+            }
+            catch (QapiException)
+            {
+                await mirror.AbandonAsync();
+                throw;
+            }
+
+            mirror.Start();
+        }
+        finally
+        {
+            jobs.Graph.Changing.Exit();
+        }
+    }
+
+    private BlockNode Resolve(string name) =>
+        backends.Find(name)?.Root ?? jobs.Graph.Find(name) ?? throw new QapiException($"Cannot find device='{name}' nor node-name='{name}'");
+}
