@@ -92,6 +92,11 @@ public abstract class BlockDriver
     public virtual IoTask TruncateAsync(long length, bool exact, PreallocMode prealloc, bool zeroed) =>
         throw new QapiException("Image format driver does not support resize");
 
+    /// <summary>Has the image name another backing file; the node keeps the one that it has. On the home loop, drained.</summary>
+    /// <param name="name">Its name; null for none.</param>
+    /// <param name="format">Its format; null where it must be probed.</param>
+    public virtual IoTask<int> ChangeBackingFileAsync(string? name, string? format) => new(BlockResult.NotSupported);
+
     /// <summary>
     /// What this node needs of a child, and lets others do, when its own parents together need and share what is given. The default is that
     /// of filters for filtered children and of image formats otherwise.

@@ -76,6 +76,7 @@ public sealed class Qcow2SnapshotTests : Qcow2Fixture
         // The refcount block is the third cluster. One leak, one cluster counted too seldom.
         bytes[(2 * 4096) + (20 * 2) + 1] = 0;
         bytes[(2 * 4096) + (900 * 2) + 1] = 3;
+        Array.Resize(ref bytes, 1000 * 4096);
         File.WriteAllBytes(path, bytes);
         BlockNode node = OpenImage(path);
         Qcow2CheckResult found = Loop.RunUntil(Driver(node).CheckAsync(Qcow2Repair.None));

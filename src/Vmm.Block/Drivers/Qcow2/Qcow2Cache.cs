@@ -15,9 +15,9 @@ internal sealed class Qcow2Cache : IDisposable
     private readonly Func<IoTask<int>> _writeAll;
     private readonly Dictionary<long, Slot> _slots = [];
     private readonly Stack<Slot> _free = new();
+    private readonly List<Slot> _dirty = [];
     private Slot? _newest;
     private Slot? _oldest;
-    private int _dirty;
     private long _age;
 
     /// <summary>An empty cache.</summary>
@@ -36,7 +36,7 @@ internal sealed class Qcow2Cache : IDisposable
     internal int EntryBytes { get; }
 
     /// <summary>An entry is newer than the file.</summary>
-    internal bool IsDirty => _dirty > 0;
+    internal bool IsDirty => _dirty.Count > 0;
 
     /// <summary>The entry at an offset, a multiple of the entry size, if it is in memory.</summary>
     internal Slot? Find(long offset)
@@ -87,26 +87,25 @@ internal sealed class Qcow2Cache : IDisposable
         if (!slot.IsDirty)
         {
             slot.IsDirty = true;
-            _dirty++;
+            _dirty.Add(slot);
         }
     }
 
     /// <summary>Writes what is dirty. Under the lock.</summary>
     internal async IoTask<int> WriteAsync()
     {
-        for (Slot? slot = _newest; slot is not null && _dirty > 0; slot = slot.Older)
+        // Requests that look up entries meanwhile change the order of use, but not this list.
+        while (_dirty.Count > 0)
         {
-            if (slot.IsDirty)
+            Slot slot = _dirty[^1];
+            int result = await _file.WriteAsync(slot.Offset, slot.Buffer, 0, EntryBytes);
+            if (result < 0)
             {
-                int result = await _file.WriteAsync(slot.Offset, slot.Buffer, 0, EntryBytes);
-                if (result < 0)
-                {
-                    return result;
-                }
-
-                slot.IsDirty = false;
-                _dirty--;
+                return result;
             }
+
+            slot.IsDirty = false;
+            _dirty.RemoveAt(_dirty.Count - 1);
         }
 
         return 0;
@@ -214,7 +213,7 @@ internal sealed class Qcow2Cache : IDisposable
         if (slot.IsDirty)
         {
             slot.IsDirty = false;
-            _dirty--;
+            _dirty.Remove(slot);
         }
 
         _slots.Remove(slot.Offset);

@@ -315,24 +315,9 @@ internal sealed class Qcow2Checker
 
     private async IoTask CompareAsync()
     {
-        Qcow2Refcounts refcounts = _metadata.Refcounts;
-        for (long block = 0; block < refcounts.Table.Length; block++)
-        {
-            bool isCounted = (refcounts.Table[block] & Qcow2Format.RefcountTableMask) != 0;
-            long first = block << refcounts.BlockBits;
-            long last = ((block + 1) << refcounts.BlockBits) - 1;
-            if (!isCounted && first > _highest)
-            {
-                continue;
-            }
-
-            for (long cluster = first; cluster <= (isCounted ? last : Math.Min(last, _highest)); cluster++)
-            {
-                await CompareClusterAsync(cluster);
-            }
-        }
-
-        for (long cluster = (long)refcounts.Table.Length << refcounts.BlockBits; cluster <= _highest; cluster++)
+        // What is counted behind the end of the file is nobody's; a hostile table could count for ever there.
+        long end = Math.Max(_highest + 1, (_metadata.File.Length + ClusterMask) >> Header.ClusterBits);
+        for (long cluster = 0; cluster < end; cluster++)
         {
             await CompareClusterAsync(cluster);
         }

@@ -43,6 +43,20 @@ public sealed partial class Qcow2Driver
     }
 
     /// <inheritdoc/>
+    public override async IoTask<int> ChangeBackingFileAsync(string? name, string? format)
+    {
+        if (name?.Length > 1023 || format?.Length > 15 || (name is not null && Header.IsDataFileRaw))
+        {
+            return BlockResult.Invalid;
+        }
+
+        await _lock.EnterAsync();
+        int result = await _metadata.WriteHeaderAsync(Header with { BackingFile = name, BackingFormat = name is null ? null : format });
+        _lock.Exit();
+        return result;
+    }
+
+    /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
         Qcow2Header header = Header;

@@ -107,7 +107,7 @@ public sealed partial class Qcow2Driver
         long mask = (1L << _mapping.SubclusterBits) - 1;
         for (long offset = (old + mask) & ~mask; offset < length;)
         {
-            long part = Math.Min(((length + mask) & ~mask) - offset, _mapping.SliceSpan - (offset & (_mapping.SliceSpan - 1)));
+            long part = Math.Min(((length + mask) & ~mask) - offset, StepFrom(offset, Qcow2Change.Zero));
             Check(await ChangeSliceAsync(offset, part, Qcow2Change.Zero), "Failed to zero out the new area");
             offset += part;
         }
@@ -166,7 +166,7 @@ public sealed partial class Qcow2Driver
         long end = (Header.Size + mask) & ~mask;
         for (long offset = (length + mask) & ~mask; offset < end;)
         {
-            long part = Math.Min(end - offset, _mapping.SliceSpan - (offset & (_mapping.SliceSpan - 1)));
+            long part = Math.Min(end - offset, StepFrom(offset, Qcow2Change.DiscardFully));
             Check(await ChangeSliceAsync(offset, part, Qcow2Change.DiscardFully), "Failed to discard cropped clusters");
             offset += part;
         }

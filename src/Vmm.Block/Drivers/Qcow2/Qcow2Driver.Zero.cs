@@ -109,7 +109,7 @@ public sealed partial class Qcow2Driver
 
         while (bytes > 0 && result >= 0)
         {
-            long part = Math.Min(bytes, _mapping.SliceSpan - (offset & (_mapping.SliceSpan - 1)));
+            long part = Math.Min(bytes, StepFrom(offset, change));
             await WaitForAllAllocationsAsync(offset, part);
             result = _isFailed ? BlockResult.NoMedium : await ChangeSliceAsync(offset, part, change);
             offset += part;
@@ -123,6 +123,14 @@ public sealed partial class Qcow2Driver
 
         _lock.Exit();
         return result;
+    }
+
+    // To the end of the slice; to the end of the table where there is none and none is needed.
+    private long StepFrom(long offset, Qcow2Change change)
+    {
+        bool needsTable = change is Qcow2Change.Zero or Qcow2Change.ZeroUnmap && Node.Backing is not null;
+        long span = !needsTable && _mapping.SliceOffset(offset) == 0 ? _mapping.TableSpan : _mapping.SliceSpan;
+        return span - (offset & (span - 1));
     }
 
     private async IoTask<int> ChangeSliceAsync(long offset, long bytes, Qcow2Change change)

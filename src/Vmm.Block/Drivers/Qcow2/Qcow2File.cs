@@ -9,6 +9,8 @@ namespace Vmm.Block.Drivers.Qcow2;
 /// <summary>Metadata of an image in its file: reads, writes, barriers. Results are 0 or a negative errno. Home: the node's loop.</summary>
 internal sealed class Qcow2File(BlockEdge edge)
 {
+    private const int ChunkBytes = 64 << 10;
+
     /// <summary>The file's node.</summary>
     internal BlockNode Node => edge.Node;
 
@@ -73,11 +75,23 @@ internal sealed class Qcow2File(BlockEdge edge)
     /// <summary>Reads a table of 64-bit numbers.</summary>
     internal async IoTask<int> ReadTableAsync(long offset, ulong[] table)
     {
-        byte[] bytes = new byte[8 * table.Length];
-        int result = await ReadBytesAsync(offset, bytes);
-        for (int i = 0; result >= 0 && i < table.Length; i++)
+        if (table.Length == 0)
         {
-            table[i] = BinaryPrimitives.ReadUInt64BigEndian(bytes.AsSpan(8 * i));
+            return 0;
+        }
+
+        using NativeBuffer buffer = new(Math.Min(ChunkBytes, 8 * table.Length));
+        int result = 0;
+        for (int done = 0; done < table.Length && result >= 0;)
+        {
+            int count = Math.Min(ChunkBytes / 8, table.Length - done);
+            result = await ReadAsync(offset + (8L * done), buffer, 0, 8 * count);
+            for (int i = 0; result >= 0 && i < count; i++)
+            {
+                table[done + i] = BinaryPrimitives.ReadUInt64BigEndian(buffer.Span[(8 * i)..]);
+            }
+
+            done += count;
         }
 
         return result;
@@ -90,12 +104,25 @@ internal sealed class Qcow2File(BlockEdge edge)
     /// <param name="count">How many.</param>
     internal async IoTask<int> WriteTableAsync(long offset, ulong[] table, int first, int count)
     {
-        byte[] bytes = new byte[8 * count];
-        for (int i = 0; i < count; i++)
+        if (count == 0)
         {
-            BinaryPrimitives.WriteUInt64BigEndian(bytes.AsSpan(8 * i), table[first + i]);
+            return 0;
         }
 
-        return await WriteBytesAsync(offset + (8L * first), bytes);
+        using NativeBuffer buffer = new(Math.Min(ChunkBytes, 8 * count));
+        int result = 0;
+        for (int done = 0; done < count && result >= 0;)
+        {
+            int part = Math.Min(ChunkBytes / 8, count - done);
+            for (int i = 0; i < part; i++)
+            {
+                BinaryPrimitives.WriteUInt64BigEndian(buffer.Span[(8 * i)..], table[first + done + i]);
+            }
+
+            result = await WriteAsync(offset + (8L * (first + done)), buffer, 0, 8 * part);
+            done += part;
+        }
+
+        return result;
     }
 }
