@@ -77,6 +77,13 @@ public sealed partial class Qcow2Driver
         {
             Qcow2Snapshot snapshot = FindSnapshot(idOrName);
             ulong[] wanted = await ReadSnapshotL1Async(snapshot);
+            bool isSizeValid = snapshot.DiskBytes >= 0 && (snapshot.DiskBytes & 511) == 0
+                && Qcow2Header.L1EntriesFor(snapshot.DiskBytes, Header.ClusterBits, Header.L2Bits) <= wanted.Length;
+            if (!isSizeValid)
+            {
+                throw new QapiException("The snapshot's disk size does not fit its L1 table");
+            }
+
             Check(await MarkStaleAsync(), "Could not mark the image dirty");
             Check(await _metadata.WriteAsync(), "Could not write metadata");
             Check(await GrowL1Async(wanted.Length), "Failed to grow the L1 table");

@@ -479,6 +479,11 @@ internal sealed class Qcow2Refcounts
     /// </summary>
     private async IoTask<int> GrowTableAsync(long least)
     {
+        if (least > Qcow2Format.MaxRefcountTableBytes / 8)
+        {
+            return -(int)Errno.EFBIG;
+        }
+
         long perTableCluster = ClusterBytes / 8;
         long start = (long)Table.Length << _blockBits;
         long entries = Math.Max(least, Table.Length + (Table.Length / 2));
