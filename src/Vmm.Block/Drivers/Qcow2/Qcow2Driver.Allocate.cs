@@ -54,6 +54,14 @@ public sealed partial class Qcow2Driver
             allocation.HostOffset = place;
             clusters = _lastAllocated;
             allocation.IsNew = _metadata.Refcounts.IsLastNew && Data.Driver.HasZeroInit;
+
+            // In an image that contradicts itself, freeing clusters may have taken the table away.
+            result = await _mapping.LoadAsync(offset);
+            if (result < 0 || _mapping.Slices.Find(_mapping.SliceOffset(offset)) is null)
+            {
+                await _metadata.FreeNowAsync(place, (long)clusters << Header.ClusterBits);
+                return BlockResult.Io;
+            }
         }
 
         allocation.GuestEnd = start + ((long)clusters << Header.ClusterBits);
@@ -264,12 +272,17 @@ public sealed partial class Qcow2Driver
         }
 
         ulong old = _mapping.L1[index];
-        if ((old & Qcow2Format.Copied) != 0)
+        long source = (long)(old & Qcow2Format.OffsetMask);
+        if ((source & (Header.ClusterBytes - 1)) != 0)
         {
-            return (long)(old & Qcow2Format.OffsetMask & (ulong)(Header.ClusterBytes - 1)) == 0 ? 0 : BlockResult.Io;
+            return BlockResult.Io;
         }
 
-        long source = (long)(old & Qcow2Format.OffsetMask);
+        if (source != 0 && (old & Qcow2Format.Copied) != 0)
+        {
+            return 0;
+        }
+
         if (source != 0)
         {
             // The copy is made in the file.
