@@ -1,5 +1,6 @@
 using Vmm.Block;
 using Vmm.Block.Backend;
+using Vmm.Block.Exports;
 using Vmm.Block.Graph;
 using Vmm.Block.Jobs;
 using Vmm.Block.Qmp;
@@ -76,12 +77,15 @@ internal static class CommandRegistration
         MonitorCatalog.Register(table, new MonitorCommands(monitors), human);
         ChardevsCatalog.Register(table, chardevs, fds);
         ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run, trace, yank);
+        BlockExportFactory exporting = new(t.Blocks, t.Drives, id => t.Tree.Resolve("/objects/" + id));
+        ExportCommands exports = new(t.Blocks, exporting, monitors);
         BlockCatalog.Register(
             table,
             new BitmapCommands(t.Blocks),
             new BlockNodeCommands(t.Blocks, t.Drives),
             new BlockQueryCommands(t.Blocks, t.Drives),
             new BlockdevCommands(t.Blocks),
+            exports,
             new JobCommands(t.Jobs),
             new MirrorCommands(t.Jobs, t.Drives),
             new ThrottleCommands(t.Blocks, t.Drives, t.ThrottleGroups));
@@ -94,6 +98,7 @@ internal static class CommandRegistration
         return terminal =>
         {
             MonitorCatalog.RegisterHmp(terminal, human);
+            BlockCatalog.RegisterHmp(terminal, new ExportHmpCommands(exporting, t.Drives, exports));
             ChardevsCatalog.RegisterHmp(terminal, new ChardevHmpCommands(t.Chardevs, chardevs));
             DevicesCatalog.RegisterHmp(terminal, chipset);
             KvmCatalog.RegisterHmp(terminal, cpusHuman, memoryHuman, new StatsHmpCommands(stats, cpusHuman));

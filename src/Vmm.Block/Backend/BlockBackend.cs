@@ -88,6 +88,12 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
         }
 
         _root = _graph.Attach(this, node, "root", ChildRole.Filtered | ChildRole.Primary, _needed, _shared);
+        if (_device is null)
+        {
+            // Whoever uses the node already has it on its loop; a device says itself where it wants it.
+            Loop = node.Loop;
+        }
+
         _device?.OnResized();
     }
 

@@ -1,4 +1,5 @@
 using Vmm.Block.Drivers.Files;
+using Vmm.Block.Drivers.Nbd;
 using Vmm.Block.Drivers.Qcow2;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
@@ -46,6 +47,7 @@ public sealed class BlockDriverRegistry
     {
         Add(BlockdevDriver.File, new BlockDriverInfo { Create = o => new FileDriver(o.File!, isDevice: false, fdSets, workers) });
         Add(BlockdevDriver.HostDevice, new BlockDriverInfo { Create = o => new FileDriver(o.HostDevice!, isDevice: true, fdSets, workers) });
+        Add(BlockdevDriver.Nbd, new BlockDriverInfo { Create = o => new NbdDriver(o.Nbd!, workers) });
         Add(BlockdevDriver.NullCo, new BlockDriverInfo { Create = static o => new NullDriver("null-co", o.NullCo!) });
         Add(BlockdevDriver.NullAio, new BlockDriverInfo { Create = static o => new NullDriver("null-aio", o.NullAio!) });
         Add(BlockdevDriver.Qcow2, new BlockDriverInfo

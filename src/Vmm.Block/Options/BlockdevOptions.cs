@@ -13,6 +13,9 @@ public enum BlockdevDriver
     [QapiName("host_device")]
     HostDevice,
 
+    /// <summary>An export of an NBD server.</summary>
+    Nbd,
+
     /// <summary>Reads anything, keeps nothing; completes at a later time.</summary>
     NullAio,
 
@@ -102,6 +105,10 @@ public sealed partial record BlockdevOptions
     /// <summary>A host device.</summary>
     [QapiBranch("host_device")]
     public BlockdevOptionsFile? HostDevice { get; init; }
+
+    /// <summary>An export of an NBD server.</summary>
+    [QapiBranch("nbd")]
+    public BlockdevOptionsNbd? Nbd { get; init; }
 
     /// <summary>Nothing, later.</summary>
     [QapiBranch("null-aio")]

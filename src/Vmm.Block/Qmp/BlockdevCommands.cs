@@ -1,3 +1,4 @@
+using Vmm.Block.Backend;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
 using Vmm.Qapi;
@@ -45,6 +46,14 @@ public sealed class BlockdevCommands(BlockGraph graph)
             if (!graph.IsMonitorOwned(node))
             {
                 throw new QapiException($"Node {node.Name} is not owned by the monitor");
+            }
+
+            foreach (BlockEdge edge in node.Parents)
+            {
+                if (edge.Parent is BlockBackend)
+                {
+                    throw new QapiException($"Node {node.Name} is in use");
+                }
             }
 
             await graph.DeleteAsync(node);

@@ -84,3 +84,26 @@ public sealed partial record SocketAddressLegacy
     [QapiBranch("fd", Wrapped = true)]
     public StringWrapper? Fd { get; init; }
 }
+
+/// <summary>A socket address in the form whose details are beside "type".</summary>
+[QapiUnion]
+public sealed partial record SocketAddress
+{
+    /// <summary>The family.</summary>
+    public required SocketAddressType Type { get; init; }
+
+    /// <summary>Internet address.</summary>
+    [QapiBranch("inet")]
+    public InetSocketAddress? Inet { get; init; }
+
+    /// <summary>Unix domain address.</summary>
+    [QapiBranch("unix")]
+    public UnixSocketAddress? Unix { get; init; }
+
+    /// <summary>Name or number of a descriptor.</summary>
+    [QapiBranch("fd")]
+    public StringWrapper? Fd { get; init; }
+
+    /// <summary>The same address in the other form.</summary>
+    public SocketAddressLegacy ToLegacy() => new() { Type = Type, Inet = Inet, Unix = Unix, Fd = Fd };
+}

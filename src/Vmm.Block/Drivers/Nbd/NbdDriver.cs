@@ -1,0 +1,351 @@
+using Vmm.Block.Graph;
+using Vmm.Block.Nbd;
+using Vmm.Block.Options;
+using Vmm.EventLoop;
+using Vmm.EventLoop.Tasks;
+using Vmm.Interop;
+using Vmm.ObjectModel.Block;
+using Vmm.Qapi;
+using Vmm.Qapi.Types;
+
+namespace Vmm.Block.Drivers.Nbd;
+
+/// <summary>
+/// A client of an NBD server. When the connection is lost it is made again and again, at growing intervals; requests wait for that as long as
+/// reconnect-delay says, counted from the loss, and fail at once afterwards.
+/// </summary>
+public sealed class NbdDriver : BlockDriver
+{
+    private const long FirstRetryNs = 1_000_000_000;
+    private const long LongestRetryNs = 16_000_000_000;
+    private const long OpenRetryNs = 200_000_000;
+
+    private readonly SocketAddressLegacy _server;
+    private readonly string _export;
+    private readonly long _reconnectNs;
+    private readonly long _openNs;
+    private readonly LoopWorkers _workers;
+    private readonly LoopWaitQueue _waiting = new();
+    private readonly LoopWaitQueue _sleeping = new();
+    private NbdLink? _link;
+    private NbdExportInfo _info = new();
+    private LoopTimer? _deadline;
+    private LoopTimer? _retry;
+    private bool _isClosed;
+    private bool _isReconnecting;
+    private bool _hasGivenUp;
+
+    /// <summary>A client that is not connected yet.</summary>
+    public NbdDriver(BlockdevOptionsNbd options, LoopWorkers workers)
+    {
+        _server = options.Server.ToLegacy();
+        _export = options.Export ?? "";
+        _reconnectNs = (options.ReconnectDelay ?? 0) * 1_000_000_000L;
+        _openNs = (options.OpenTimeout ?? 0) * 1_000_000_000L;
+        _workers = workers;
+        if (_server.Type == SocketAddressType.Fd)
+        {
+            throw new QapiException("File descriptors are not supported as the address of an NBD server");
+        }
+
+        if (NbdWire.ByteCount(_export) > NbdLimits.MaxString)
+        {
+            throw new QapiException("export name too long to send to server");
+        }
+    }
+
+    /// <inheritdoc/>
+    public override string FormatName => "nbd";
+
+    /// <inheritdoc/>
+    public override BlockRequestFlags SupportedWriteFlags => _info.Has(NbdExportFlags.SendFua) ? BlockRequestFlags.Fua : 0;
+
+    /// <inheritdoc/>
+    public override BlockRequestFlags SupportedZeroFlags => BlockRequestFlags.MayUnmap
+        | (_info.Has(NbdExportFlags.SendFua) ? BlockRequestFlags.Fua : 0)
+        | (_info.Has(NbdExportFlags.SendFastZero) ? BlockRequestFlags.NoFallback : 0);
+
+    /// <inheritdoc/>
+    public override string? ExactFilename
+    {
+        get
+        {
+            string name = _export.Length > 0 ? "/" + _export : "";
+            if (_server.Unix is { } unix)
+            {
+                return $"nbd+unix://{name}?socket={unix.Path}";
+            }
+
+            string host = _server.Inet!.Host.Contains(':') ? $"[{_server.Inet.Host}]" : _server.Inet.Host;
+            return $"nbd://{host}:{_server.Inet.Port}{name}";
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void DescribeOptions(QDict options)
+    {
+        if (_server.Unix is { } unix)
+        {
+            options["server"] = new QDict { ["type"] = "unix", ["path"] = unix.Path };
+        }
+        else
+        {
+            options["server"] = new QDict { ["type"] = "inet", ["host"] = _server.Inet!.Host, ["port"] = _server.Inet.Port };
+        }
+
+        if (_export.Length > 0)
+        {
+            options["export"] = _export;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override IoTask<long> GetLengthAsync() => new((long)_info.Size);
+
+    /// <inheritdoc/>
+    public override async IoTask OpenAsync()
+    {
+        long start = Node.Loop.Clocks.NowNs(ClockType.Realtime);
+        while (true)
+        {
+            try
+            {
+                Take(await ConnectAsync());
+                break;
+            }
+            catch (QapiException) when (Node.Loop.Clocks.NowNs(ClockType.Realtime) - start < _openNs)
+            {
+            }
+
+            await SleepAsync(OpenRetryNs);
+        }
+
+        if (_info.Has(NbdExportFlags.ReadOnly) && !Node.Options.IsReadOnly)
+        {
+            if (!Node.Options.IsAutoReadOnly)
+            {
+                await CloseAsync();
+                throw new QapiException("request on write denied without write permission");
+            }
+
+            Node.Options = Node.Options with { IsReadOnly = true };
+        }
+    }
+
+    /// <inheritdoc/>
+    public override IoTask CloseAsync()
+    {
+        _isClosed = true;
+        _deadline?.Dispose();
+        _retry?.Dispose();
+        _sleeping.WakeAll();
+        _waiting.WakeAll();
+        _link?.Close();
+        _link = null;
+        return IoTask.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public override void OnLoopChanged() => _link?.MoveTo(Node.Loop);
+
+    /// <inheritdoc/>
+    public override void RefreshLimits(ref BlockLimits limits)
+    {
+        int min = (int)_info.MinBlock;
+        limits.RequestAlignment = Math.Max(1, min);
+        limits.MaxTransfer = (int)Math.Min(_info.MaxBlock, NbdLimits.MaxPayload) / min * min;
+        limits.OptTransfer = (int)Math.Min(_info.OptBlock, NbdLimits.MaxPayload);
+        limits.MaxDiscard = limits.MaxWriteZeroes = BlockResult.MaxRequestBytes / min * min;
+        limits.MemoryAlignment = 1;
+        limits.MaxIov = 1024;
+    }
+
+    /// <inheritdoc/>
+    public override async IoTask<int> ReadAsync(long offset, IoVectors data, BlockRequestFlags flags) =>
+        (await RequestAsync(NbdCommand.Read, 0, offset, data.Size, data)).Result;
+
+    /// <inheritdoc/>
+    public override async IoTask<int> WriteAsync(long offset, IoVectors data, BlockRequestFlags flags) =>
+        (await RequestAsync(NbdCommand.Write, Fua(flags), offset, data.Size, data)).Result;
+
+    /// <inheritdoc/>
+    public override async IoTask<int> WriteZeroesAsync(long offset, long bytes, BlockRequestFlags flags)
+    {
+        bool isFast = (flags & BlockRequestFlags.NoFallback) != 0;
+        if (!_info.Has(NbdExportFlags.SendWriteZeroes) || (isFast && !_info.Has(NbdExportFlags.SendFastZero)))
+        {
+            return BlockResult.NotSupported;
+        }
+
+        NbdCommandFlags how = Fua(flags)
+            | ((flags & BlockRequestFlags.MayUnmap) == 0 ? NbdCommandFlags.NoHole : 0)
+            | (isFast ? NbdCommandFlags.FastZero : 0);
+        return (await RequestAsync(NbdCommand.WriteZeroes, how, offset, bytes, null)).Result;
+    }
+
+    /// <inheritdoc/>
+    public override async IoTask<int> DiscardAsync(long offset, long bytes) =>
+        _info.Has(NbdExportFlags.SendTrim) ? (await RequestAsync(NbdCommand.Trim, 0, offset, bytes, null)).Result : 0;
+
+    /// <inheritdoc/>
+    public override async IoTask<int> FlushToDiskAsync() =>
+        _info.Has(NbdExportFlags.SendFlush) ? (await RequestAsync(NbdCommand.Flush, 0, 0, 0, null)).Result : 0;
+
+    /// <inheritdoc/>
+    public override async IoTask<BlockStatus> StatusAsync(long offset, long bytes, bool wantZero)
+    {
+        if (_info.AllocationId is null)
+        {
+            return new BlockStatus(BlockStatusFlags.Data | BlockStatusFlags.OffsetValid, bytes, offset, Node);
+        }
+
+        bytes = Math.Min(bytes, uint.MaxValue & ~(long)(_info.MinBlock - 1));
+        (int result, uint extent, uint state) = await RequestAsync(NbdCommand.BlockStatus, NbdCommandFlags.RequestOne, offset, bytes, null);
+        if (result < 0)
+        {
+            return BlockStatus.Error(result);
+        }
+
+        // A server may cut ranges as it likes; the node's alignment is kept by leaving the rest of a block out, or by taking all of it.
+        long known = Math.Min(extent, bytes) & ~(long)(_info.MinBlock - 1);
+        if (known == 0)
+        {
+            return new BlockStatus(BlockStatusFlags.Data | BlockStatusFlags.OffsetValid, _info.MinBlock, offset, Node);
+        }
+
+        BlockStatusFlags flags = BlockStatusFlags.OffsetValid
+            | ((state & NbdLimits.StateHole) != 0 ? 0 : BlockStatusFlags.Data)
+            | ((state & NbdLimits.StateZero) != 0 ? BlockStatusFlags.Zero : 0);
+        return new BlockStatus(flags, known, offset, Node);
+    }
+
+    private static NbdCommandFlags Fua(BlockRequestFlags flags) => (flags & BlockRequestFlags.Fua) != 0 ? NbdCommandFlags.Fua : 0;
+
+    private async IoTask<(int Result, uint Extent, uint State)> RequestAsync(
+        NbdCommand command, NbdCommandFlags flags, long offset, long length, IoVectors? data)
+    {
+        while (true)
+        {
+            if (_link is { } link)
+            {
+                (int Result, uint Extent, uint State) reply = await link.RequestAsync(command, flags, offset, (uint)length, data);
+                if (!link.IsLost || reply.Result != BlockResult.Io)
+                {
+                    return reply;
+                }
+            }
+
+            // What was lost with its connection is sent again over the next one.
+            if (_isClosed || _reconnectNs == 0 || _hasGivenUp)
+            {
+                return (BlockResult.Io, 0, 0);
+            }
+
+            if (_link is null)
+            {
+                await _waiting.WaitAsync();
+            }
+        }
+    }
+
+    private async IoTask<NbdLink> ConnectAsync()
+    {
+        NbdSocket socket = new(await new NbdConnector(_workers, _server).ConnectAsync(), Node.Loop);
+        try
+        {
+            using NbdHandshake handshake = new(socket, _export);
+            return new NbdLink(socket, await handshake.RunAsync(), OnLost);
+        }
+        catch (QapiException)
+        {
+            socket.Close();
+            throw;
+        }
+    }
+
+    private void Take(NbdLink link)
+    {
+        _link = link;
+        _info = link.Info;
+        _hasGivenUp = false;
+        _deadline?.Cancel();
+        link.ReceiveAsync().Forget();
+        _waiting.WakeAll();
+    }
+
+    private void OnLost(NbdLink link)
+    {
+        if (_link != link)
+        {
+            return;
+        }
+
+        _link = null;
+        if (_isClosed)
+        {
+            return;
+        }
+
+        if (_reconnectNs > 0)
+        {
+            _deadline ??= Node.Loop.CreateTimer(ClockType.Realtime, GiveUp);
+            _deadline.ArmAfter(_reconnectNs);
+        }
+
+        if (!_isReconnecting)
+        {
+            ReconnectAsync().Forget();
+        }
+    }
+
+    private void GiveUp()
+    {
+        _hasGivenUp = true;
+        _waiting.WakeAll();
+    }
+
+    private async IoTask ReconnectAsync()
+    {
+        _isReconnecting = true;
+        for (long delay = FirstRetryNs; !_isClosed && _link is null; delay = Math.Min(2 * delay, LongestRetryNs))
+        {
+            try
+            {
+                NbdLink link = await ConnectAsync();
+
+                // Users of the node count on what it could do before.
+                if (_isClosed || link.Info.Size < (ulong)Node.Length || link.Info.MinBlock > _info.MinBlock
+                    || (link.Info.Has(NbdExportFlags.ReadOnly) && !Node.Options.IsReadOnly))
+                {
+                    link.Close();
+                }
+                else
+                {
+                    Take(link);
+                    break;
+                }
+            }
+            catch (QapiException)
+            {
+                // The server is not back yet.
+            }
+
+            await SleepAsync(delay);
+        }
+
+        _isReconnecting = false;
+    }
+
+    private async IoTask SleepAsync(long ns)
+    {
+        if (_isClosed)
+        {
+            return;
+        }
+
+        _retry?.Dispose();
+        _retry = Node.Loop.CreateTimer(ClockType.Realtime, _sleeping.WakeAll);
+        _retry.ArmAfter(ns);
+        await _sleeping.WaitAsync();
+    }
+}

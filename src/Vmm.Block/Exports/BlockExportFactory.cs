@@ -1,0 +1,227 @@
+using Vmm.Block.Backend;
+using Vmm.Block.Bitmaps;
+using Vmm.Block.Graph;
+using Vmm.Block.Nbd;
+using Vmm.Block.Qmp;
+using Vmm.EventLoop.Tasks;
+using Vmm.Interop;
+using Vmm.ObjectModel.Objects;
+using Vmm.ObjectModel.Qom;
+using Vmm.ObjectModel.Sockets;
+using Vmm.Qapi;
+using Vmm.Qapi.Types;
+
+namespace Vmm.Block.Exports;
+
+/// <summary>Makes exports and the NBD server as options say. Errors are in QEMU's words. Home: main loop.</summary>
+public sealed class BlockExportFactory
+{
+    private const int Backlog = 128;
+
+    private readonly BlockGraph _graph;
+    private readonly BlockBackends _backends;
+    private readonly Func<string, QomObject?> _objects;
+
+    /// <summary>No exports.</summary>
+    /// <param name="graph">The graph.</param>
+    /// <param name="backends">The back ends, which exports may name.</param>
+    /// <param name="objects">Finds an operator's object by its id.</param>
+    public BlockExportFactory(BlockGraph graph, BlockBackends backends, Func<string, QomObject?> objects)
+    {
+        _graph = graph;
+        _backends = backends;
+        _objects = objects;
+        Exports = new BlockExports(graph);
+    }
+
+    /// <summary>The exports.</summary>
+    public BlockExports Exports { get; }
+
+    /// <summary>The NBD server; null when it does not run.</summary>
+    public NbdServer? Server { get; private set; }
+
+    /// <summary>Starts the NBD server.</summary>
+    /// <param name="address">Where it listens.</param>
+    /// <param name="tlsCredentials">Id of an object with TLS credentials; null for none.</param>
+    /// <param name="maxConnections">Most connections at a time; 0 for any number.</param>
+    /// <param name="session">The monitor whose descriptors an address may name.</param>
+    public void StartServer(SocketAddressLegacy address, string? tlsCredentials, uint maxConnections, IMonitorSession? session)
+    {
+        if (Server is not null)
+        {
+            throw new QapiException("NBD server already running");
+        }
+
+        List<SafeFd> sockets = SocketEndpoints.Listen(address, name => SocketEndpoints.FindFd(session, name), Backlog);
+        if (tlsCredentials is not null)
+        {
+            sockets.ForEach(static s => s.Dispose());
+            throw new QapiException(_objects(tlsCredentials) is null
+                ? $"No TLS credentials with id '{tlsCredentials}'"
+                : $"Object with id '{tlsCredentials}' is not TLS credentials");
+        }
+
+        Server = new NbdServer(_graph, Exports, sockets, maxConnections);
+    }
+
+    /// <summary>Ends all NBD exports and the server.</summary>
+    public async IoTask StopServerAsync()
+    {
+        NbdServer server = RequireServer();
+        Server = null;
+        server.Dispose();
+        await Exports.CloseAllAsync(BlockExportType.Nbd);
+    }
+
+    /// <summary>The server.</summary>
+    /// <exception cref="QapiException">It does not run.</exception>
+    public NbdServer RequireServer() => Server ?? throw new QapiException("NBD server not running");
+
+    /// <summary>The node that a back end's or a node's name stands for.</summary>
+    public BlockNode FindNode(string? device, string? node)
+    {
+        if (device is not null && _backends.Find(device) is { } backend)
+        {
+            return backend.Root ?? throw new QapiException($"Device '{device}' has no medium");
+        }
+
+        return (node is null ? null : _graph.Find(node))
+            ?? throw new QapiException($"Cannot find device='{device}' nor node-name='{node}'");
+    }
+
+    /// <summary>Makes an export.</summary>
+    public async IoTask AddAsync(BlockExportOptions options)
+    {
+        if (!IsWellFormed(options.Id))
+        {
+            throw new QapiException("Invalid block export id");
+        }
+
+        if (Exports.Find(options.Id) is not null)
+        {
+            throw new QapiException($"Block export id '{options.Id}' is already in use");
+        }
+
+        BlockNode node = FindNode("", options.NodeName);
+        bool isWritable = options.Writable ?? false;
+        if (isWritable && node.IsReadOnly)
+        {
+            throw new QapiException("Cannot export read-only node as writable");
+        }
+
+        IOThreadObject? thread = null;
+        if (options.Iothread is { } iothread)
+        {
+            thread = _objects(iothread) as IOThreadObject
+                ?? throw new QapiException($"iothread \"{iothread}\" not found");
+        }
+
+        BlockBackend backend = new(_graph, "") { IsWriteCacheEnabled = !(options.Writethrough ?? false) };
+        backend.SetPermissions(BlockPermissions.ConsistentRead | (isWritable ? BlockPermissions.Write : 0), BlockPermissions.All);
+        backend.Insert(node);
+        try
+        {
+            await MoveAsync(backend, node, thread, options.FixedIothread ?? false);
+            Exports.Add(MakeNbd(options, options.Nbd!, backend, node, isWritable));
+        }
+        catch (QapiException)
+        {
+            backend.Remove();
+            throw;
+        }
+    }
+
+    private static async Task MoveAsync(BlockBackend backend, BlockNode node, IOThreadObject? thread, bool isFixed)
+    {
+        if (thread is null)
+        {
+            return;
+        }
+
+        try
+        {
+            await backend.SetLoopAsync(thread.Thread.Loop);
+        }
+        catch (QapiException) when (!isFixed)
+        {
+            // Other users keep the node where it is, which serves as well.
+        }
+    }
+
+    private NbdExport MakeNbd(BlockExportOptions options, BlockExportOptionsNbd nbd, BlockBackend backend, BlockNode node, bool isWritable)
+    {
+        NbdServer server = RequireServer();
+        string name = nbd.Name ?? options.NodeName;
+        if (NbdWire.ByteCount(name) > NbdLimits.MaxString)
+        {
+            throw new QapiException($"export name '{name}' too long");
+        }
+
+        if (nbd.Description is { } description && NbdWire.ByteCount(description) > NbdLimits.MaxString)
+        {
+            throw new QapiException($"description '{description}' too long");
+        }
+
+        if (server.Find(name) is not null)
+        {
+            throw new QapiException($"NBD server already has export named '{name}'");
+        }
+
+        List<DirtyBitmap> bitmaps = [];
+        foreach (BlockDirtyBitmapOrStr item in nbd.Bitmaps ?? [])
+        {
+            bitmaps.Add(FindBitmap(node, item, isWritable));
+        }
+
+        return new NbdExport(options.Id, backend, name, nbd.Description, isWritable, nbd.AllocationDepth ?? false, bitmaps);
+    }
+
+    private DirtyBitmap FindBitmap(BlockNode node, BlockDirtyBitmapOrStr item, bool isWritable)
+    {
+        DirtyBitmap? found = null;
+        if (item.External is { } external)
+        {
+            BlockNode other = FindNode("", external.Node);
+            found = other.FindBitmap(external.Name)
+                ?? throw new QapiException($"Bitmap '{external.Name}' is not found in node '{external.Node}'");
+        }
+        else
+        {
+            for (BlockNode? at = node; at is not null && found is null; at = at.FilteredOrBacking)
+            {
+                found = at.FindBitmap(item.Local!);
+            }
+        }
+
+        if (found is null)
+        {
+            throw new QapiException($"Bitmap '{item.Local}' is not found");
+        }
+
+        found.CheckUsable(allowInconsistent: false);
+        if (!isWritable && !found.Node.IsReadOnly && found.IsEnabled)
+        {
+            throw new QapiException($"Enabled bitmap '{found.Name}' incompatible with readonly export");
+        }
+
+        return found;
+    }
+
+    private static bool IsWellFormed(string id)
+    {
+        if (id.Length == 0 || !char.IsAsciiLetter(id[0]))
+        {
+            return false;
+        }
+
+        foreach (char c in id)
+        {
+            if (!char.IsAsciiLetterOrDigit(c) && c is not ('-' or '.' or '_'))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+}

@@ -1,0 +1,21 @@
+using Vmm.Qapi;
+using Vmm.Qapi.Types;
+
+namespace Vmm.Block.Options;
+
+/// <summary>An export of an NBD server.</summary>
+[QapiStruct]
+public sealed partial record BlockdevOptionsNbd
+{
+    /// <summary>Where the server is.</summary>
+    public required SocketAddress Server { get; init; }
+
+    /// <summary>Name of the export; the default one without.</summary>
+    public string? Export { get; init; }
+
+    /// <summary>Seconds for which requests wait for a connection that was lost; 0, the default, has them fail at once.</summary>
+    public uint? ReconnectDelay { get; init; }
+
+    /// <summary>Seconds for which opening is tried again when the server does not answer; 0 by default.</summary>
+    public uint? OpenTimeout { get; init; }
+}
