@@ -1,3 +1,4 @@
+using Vmm.Fuzz.Tests.Blocks;
 using Vmm.Fuzz.Tests.Booting;
 using Vmm.Fuzz.Tests.Devices;
 using Vmm.Fuzz.Tests.Monitors;
@@ -17,6 +18,8 @@ internal static class Targets
         new KernelTarget("elf", "7f454c46", "58656e00", "0400000004000000120000005865", "ffffffff80000000", "0000003f00000000", "00000001"),
         new KernelTarget("bzimage", "48647253", "0f02", "0202", "ffffff7f", "55aa", "00000000", "ffffffff"),
         new KernelTarget("multiboot", "02b0ad1b030001004c4f51e4", "02b0ad1b03000000", "02b0ad1b", "00001000", "7f454c46"),
+        new NbdServerTarget(),
+        new NbdClientTarget(),
         new FwCfgDmaTarget(),
         new VirtioTarget(),
         new DeviceTarget("serial", (0x3f8, 8)),

@@ -61,8 +61,11 @@ public sealed class BlockExportFactory
                 : $"Object with id '{tlsCredentials}' is not TLS credentials");
         }
 
-        Server = new NbdServer(_graph, Exports, sockets, maxConnections);
+        StartServer(sockets, maxConnections);
     }
+
+    /// <summary>Starts the NBD server on listening, non-blocking sockets; without any it serves what <see cref="NbdServer.Serve"/> is given.</summary>
+    public void StartServer(List<SafeFd> sockets, uint maxConnections) => Server = new NbdServer(_graph, Exports, sockets, maxConnections);
 
     /// <summary>Ends all NBD exports and the server.</summary>
     public async IoTask StopServerAsync()

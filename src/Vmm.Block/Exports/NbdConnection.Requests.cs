@@ -67,8 +67,7 @@ internal sealed partial class NbdConnection
             _inFlight++;
             request.Header = header;
             request.Refusal = Check(export, header);
-            if (header.Length <= NbdLimits.MaxPayload && header.Command is NbdCommand.Read or NbdCommand.Write && header.Length > 0
-                && (request.Refusal is null || header.Command == NbdCommand.Write))
+            if (request.Refusal is null && header.Command is NbdCommand.Read or NbdCommand.Write && header.Length > 0)
             {
                 AddMemory(request, (int)header.Length);
             }
@@ -82,7 +81,10 @@ internal sealed partial class NbdConnection
                     break;
                 }
 
-                if (await _socket.ReadAsync(request.Payload, 0, header.Length) < 0)
+                int result = request.Refusal is null
+                    ? await _socket.ReadAsync(request.Payload, 0, header.Length)
+                    : await _socket.DiscardAsync(header.Length);
+                if (result < 0)
                 {
                     Release(request);
                     return;

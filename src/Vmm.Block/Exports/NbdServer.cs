@@ -99,7 +99,7 @@ public sealed class NbdServer : IDisposable
     }
 
     /// <summary>Serves a connected, non-blocking socket.</summary>
-    internal void Serve(SafeFd socket)
+    public void Serve(SafeFd socket)
     {
         NbdConnection connection = new(this, socket);
         _connections.Add(connection);
