@@ -566,12 +566,13 @@ internal sealed partial class VirtualMachine
         _location = null;
     }
 
-    // The operator lets the guest go on: what went wrong before is taken to be mended.
+    // The operator lets the guest go on: what went wrong before is taken to be mended. A back end that a device has for itself keeps its status, as
+    // in QEMU.
     private void ResetIoStatus(bool running)
     {
-        if (running)
+        foreach (BlockBackend drive in _drives.All)
         {
-            foreach (BlockBackend drive in _drives.All)
+            if (running && drive.Name.Length > 0)
             {
                 drive.ResetIoStatus();
             }
