@@ -13,7 +13,7 @@ public sealed class BitmapCommands(BlockGraph graph)
     private const uint MinGranularity = 512;
 
     /// <summary>Adds a bitmap.</summary>
-    [QmpCommand("block-dirty-bitmap-add", ArgsType = "node:s,name:s,granularity:i?,persistent:b?,disabled:b?", Since = "2.4")]
+    [QmpCommand("block-dirty-bitmap-add", ArgsType = "node:s,name:s,granularity:i?,persistent:b?,disabled:b?", AllowPreconfig = true, Since = "2.4")]
     public async Task Add(string node, string name, uint? granularity, bool? persistent, bool? disabled)
     {
         if (name.Length == 0)
@@ -49,7 +49,7 @@ public sealed class BitmapCommands(BlockGraph graph)
     }
 
     /// <summary>Removes a bitmap.</summary>
-    [QmpCommand("block-dirty-bitmap-remove", ArgsType = "node:s,name:s", Since = "2.4")]
+    [QmpCommand("block-dirty-bitmap-remove", ArgsType = "node:s,name:s", AllowPreconfig = true, Since = "2.4")]
     public async Task Remove(string node, string name)
     {
         DirtyBitmap bitmap = Find(node, name);
@@ -58,7 +58,7 @@ public sealed class BitmapCommands(BlockGraph graph)
     }
 
     /// <summary>Makes a bitmap clean.</summary>
-    [QmpCommand("block-dirty-bitmap-clear", ArgsType = "node:s,name:s", Since = "2.4")]
+    [QmpCommand("block-dirty-bitmap-clear", ArgsType = "node:s,name:s", AllowPreconfig = true, Since = "2.4")]
     public async Task Clear(string node, string name)
     {
         DirtyBitmap bitmap = Find(node, name);
@@ -67,7 +67,7 @@ public sealed class BitmapCommands(BlockGraph graph)
     }
 
     /// <summary>Has a bitmap record writes.</summary>
-    [QmpCommand("block-dirty-bitmap-enable", ArgsType = "node:s,name:s", Since = "4.0")]
+    [QmpCommand("block-dirty-bitmap-enable", ArgsType = "node:s,name:s", AllowPreconfig = true, Since = "4.0")]
     public async Task Enable(string node, string name)
     {
         DirtyBitmap bitmap = Find(node, name);
@@ -76,7 +76,7 @@ public sealed class BitmapCommands(BlockGraph graph)
     }
 
     /// <summary>Has a bitmap record no more writes.</summary>
-    [QmpCommand("block-dirty-bitmap-disable", ArgsType = "node:s,name:s", Since = "4.0")]
+    [QmpCommand("block-dirty-bitmap-disable", ArgsType = "node:s,name:s", AllowPreconfig = true, Since = "4.0")]
     public async Task Disable(string node, string name)
     {
         DirtyBitmap bitmap = Find(node, name);
@@ -85,7 +85,7 @@ public sealed class BitmapCommands(BlockGraph graph)
     }
 
     /// <summary>Adds what other bitmaps have to one; all of them or none.</summary>
-    [QmpCommand("block-dirty-bitmap-merge", ArgsType = "node:s,target:s,bitmaps:q", Since = "4.0")]
+    [QmpCommand("block-dirty-bitmap-merge", ArgsType = "node:s,target:s,bitmaps:q", AllowPreconfig = true, Since = "4.0")]
     public async Task Merge(string node, string target, IReadOnlyList<BlockDirtyBitmapOrStr> bitmaps)
     {
         DirtyBitmap destination = Find(node, target);
@@ -120,7 +120,7 @@ public sealed class BitmapCommands(BlockGraph graph)
     }
 
     /// <summary>A digest of a bitmap, for tests.</summary>
-    [QmpCommand("x-debug-block-dirty-bitmap-sha256", ArgsType = "node:s,name:s", Since = "2.10")]
+    [QmpCommand("x-debug-block-dirty-bitmap-sha256", ArgsType = "node:s,name:s", AllowPreconfig = true, Since = "2.10")]
     [QapiFeature("unstable")]
     public BlockDirtyBitmapSha256 Sha256(string node, string name) => new() { Sha256 = Find(node, name).Bits.Sha256() };
 

@@ -9,7 +9,7 @@ namespace Vmm.Block.Qmp;
 public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
 {
     /// <summary>Changes the size of a node.</summary>
-    [QmpCommand("block_resize", ArgsType = "device:s?,node-name:s?,size:o", Since = "0.14")]
+    [QmpCommand("block_resize", ArgsType = "device:s?,node-name:s?,size:o", AllowPreconfig = true, Since = "0.14")]
     public async Task BlockResize(string? device, string? nodeName, long size)
     {
         BlockNode node = Lookup(device, nodeName);
@@ -42,7 +42,7 @@ public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
     }
 
     /// <summary>Has the next write above an offset reported; 0 for none.</summary>
-    [QmpCommand("block-set-write-threshold", ArgsType = "node-name:s,write-threshold:l", Since = "2.3")]
+    [QmpCommand("block-set-write-threshold", ArgsType = "node-name:s,write-threshold:l", AllowPreconfig = true, Since = "2.3")]
     public void SetWriteThreshold(string nodeName, ulong writeThreshold)
     {
         BlockNode node = graph.Find(nodeName) ?? throw new QapiException($"Device '{nodeName}' not found");
@@ -50,7 +50,7 @@ public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
     }
 
     /// <summary>Back ends, nodes and who uses whom.</summary>
-    [QmpCommand("x-debug-query-block-graph", Since = "4.0")]
+    [QmpCommand("x-debug-query-block-graph", AllowPreconfig = true, Since = "4.0")]
     [QapiFeature("unstable")]
     public XDbgBlockGraph QueryBlockGraph()
     {

@@ -20,7 +20,7 @@ public sealed class ExportCommands
     }
 
     /// <summary>Starts the NBD server.</summary>
-    [QmpCommand("nbd-server-start", ArgsType = "addr:q,tls-creds:s?,tls-authz:s?,max-connections:i?", Since = "1.3")]
+    [QmpCommand("nbd-server-start", ArgsType = "addr:q,tls-creds:s?,tls-authz:s?,max-connections:i?", AllowPreconfig = true, Since = "1.3")]
     public void NbdServerStart(SocketAddressLegacy addr, string? tlsCreds, string? tlsAuthz, uint? maxConnections, IMonitorSession session)
     {
         // Who may connect is asked only of those who have shown a certificate: without TLS there is nobody to ask about.
@@ -29,7 +29,7 @@ public sealed class ExportCommands
     }
 
     /// <summary>Exports a node by the name of its back end or its own.</summary>
-    [QmpCommand("nbd-server-add", ArgsType = "device:B,writable:b?,name:s?,description:s?,bitmap:s?", Since = "1.3")]
+    [QmpCommand("nbd-server-add", ArgsType = "device:B,writable:b?,name:s?,description:s?,bitmap:s?", AllowPreconfig = true, Since = "1.3")]
     [QapiFeature("deprecated")]
     public async Task NbdServerAdd(string device, bool? writable, string? name, string? description, string? bitmap)
     {
@@ -51,7 +51,7 @@ public sealed class ExportCommands
     }
 
     /// <summary>Ends an NBD export.</summary>
-    [QmpCommand("nbd-server-remove", ArgsType = "name:s,mode:s?", Since = "2.12")]
+    [QmpCommand("nbd-server-remove", ArgsType = "name:s,mode:s?", AllowPreconfig = true, Since = "2.12")]
     [QapiFeature("deprecated")]
     public void NbdServerRemove(string name, BlockExportRemoveMode? mode)
     {
@@ -64,7 +64,7 @@ public sealed class ExportCommands
     }
 
     /// <summary>Stops the NBD server and ends its exports.</summary>
-    [QmpCommand("nbd-server-stop", Since = "1.3")]
+    [QmpCommand("nbd-server-stop", AllowPreconfig = true, Since = "1.3")]
     public async Task NbdServerStop() => await _factory.StopServerAsync();
 
     /// <summary>Makes an export.</summary>

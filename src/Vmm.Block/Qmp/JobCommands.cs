@@ -11,7 +11,7 @@ public sealed class JobCommands(JobManager jobs)
     public IReadOnlyList<JobInfo> QueryJobs() => [.. jobs.Jobs.Select(static job => job.Info)];
 
     /// <summary>All jobs over nodes.</summary>
-    [QmpCommand("query-block-jobs", Since = "1.1")]
+    [QmpCommand("query-block-jobs", AllowPreconfig = true, Since = "1.1")]
     public IReadOnlyList<BlockJobInfo> QueryBlockJobs() => [.. jobs.Jobs.Select(static job => job.BlockInfo)];
 
     /// <summary>Pauses a job.</summary>
@@ -39,11 +39,11 @@ public sealed class JobCommands(JobManager jobs)
     public void Dismiss(string id) => Find(id).Dismiss();
 
     /// <summary>Limits the rate of a job.</summary>
-    [QmpCommand("block-job-set-speed", ArgsType = "device:B,speed:o", Since = "1.1")]
+    [QmpCommand("block-job-set-speed", ArgsType = "device:B,speed:o", AllowPreconfig = true, Since = "1.1")]
     public void BlockSetSpeed(string device, long speed) => FindBlock(device).SetSpeed(speed);
 
     /// <summary>Ends a job; a ready one with a consistent result unless it is forced.</summary>
-    [QmpCommand("block-job-cancel", ArgsType = "device:B,force:b?", Since = "1.1")]
+    [QmpCommand("block-job-cancel", ArgsType = "device:B,force:b?", AllowPreconfig = true, Since = "1.1")]
     public void BlockCancel(string device, bool? force)
     {
         Job job = FindBlock(device);
@@ -56,23 +56,23 @@ public sealed class JobCommands(JobManager jobs)
     }
 
     /// <summary>Pauses a job.</summary>
-    [QmpCommand("block-job-pause", ArgsType = "device:B", Since = "1.3")]
+    [QmpCommand("block-job-pause", ArgsType = "device:B", AllowPreconfig = true, Since = "1.3")]
     public void BlockPause(string device) => FindBlock(device).UserPause();
 
     /// <summary>Lets a job go on.</summary>
-    [QmpCommand("block-job-resume", ArgsType = "device:B", Since = "1.3")]
+    [QmpCommand("block-job-resume", ArgsType = "device:B", AllowPreconfig = true, Since = "1.3")]
     public void BlockResume(string device) => FindBlock(device).UserResume();
 
     /// <summary>Completes a ready job.</summary>
-    [QmpCommand("block-job-complete", ArgsType = "device:B", Since = "1.3")]
+    [QmpCommand("block-job-complete", ArgsType = "device:B", AllowPreconfig = true, Since = "1.3")]
     public void BlockComplete(string device) => FindBlock(device).Complete();
 
     /// <summary>Makes the result of a job permanent.</summary>
-    [QmpCommand("block-job-finalize", ArgsType = "id:s", Since = "2.12")]
+    [QmpCommand("block-job-finalize", ArgsType = "id:s", AllowPreconfig = true, Since = "2.12")]
     public void BlockFinalize(string id) => FindBlock(id).FinalizeByUser();
 
     /// <summary>Forgets a job.</summary>
-    [QmpCommand("block-job-dismiss", ArgsType = "id:s", Since = "2.12")]
+    [QmpCommand("block-job-dismiss", ArgsType = "id:s", AllowPreconfig = true, Since = "2.12")]
     public void BlockDismiss(string id) => FindBlock(id).Dismiss();
 
     private Job Find(string id) => jobs.Find(id) ?? throw new QapiException("Job not found");

@@ -27,6 +27,7 @@ public sealed class MirrorCommands(JobManager jobs, BlockBackends backends)
     [QmpCommand(
         "blockdev-mirror",
         ArgsType = "sync:s,device:B,target:B,replaces:s?,speed:i?,on-source-error:s?,on-target-error:s?,granularity:i?,buf-size:i?,job-id:s?,filter-node-name:s?,copy-mode:s?,auto-finalize:b?,auto-dismiss:b?",
+        AllowPreconfig = true,
         Since = "2.6")]
     public async Task BlockdevMirror(
         MirrorSyncMode sync,
