@@ -7,19 +7,14 @@ namespace Vmm.EventLoop;
 public sealed class WorkerPool : IDisposable
 {
     private const int StackBytes = 1 << 20;
-    private const int IdleMs = 10_000;
 
-    private readonly Queue<WorkItem> _queue = new();
-    private readonly int _maxThreads;
-    private int _threads;
-    private int _idle;
-    private bool _isClosed;
+    private readonly WorkerThreads _threads;
 
     /// <summary>A pool of at most <paramref name="maxThreads"/> threads, none of which runs yet.</summary>
     public WorkerPool(int maxThreads = 8)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(maxThreads, 1);
-        _maxThreads = maxThreads;
+        _threads = new WorkerThreads(maxThreads, StackBytes);
     }
 
     /// <summary>
@@ -29,21 +24,7 @@ public sealed class WorkerPool : IDisposable
     public Task<T> RunAsync<T>(Func<T> call)
     {
         WorkItem<T> item = new(call);
-        lock (_queue)
-        {
-            ObjectDisposedException.ThrowIf(_isClosed, this);
-            _queue.Enqueue(item);
-            if (_idle >= _queue.Count)
-            {
-                Monitor.Pulse(_queue);
-            }
-            else if (_threads < _maxThreads)
-            {
-                _threads++;
-                new Thread(Main, StackBytes) { IsBackground = true, Name = "worker" }.Start();
-            }
-        }
-
+        _threads.Submit(item);
         return item.Task;
     }
 
@@ -55,57 +36,10 @@ public sealed class WorkerPool : IDisposable
     });
 
     /// <summary>Takes no more work and cancels what has not begun; calls that run go on to their end on their threads.</summary>
-    public void Dispose()
-    {
-        lock (_queue)
-        {
-            _isClosed = true;
-            while (_queue.TryDequeue(out WorkItem? item))
-            {
-                item.Cancel();
-            }
-
-            Monitor.PulseAll(_queue);
-        }
-    }
-
-    private void Main()
-    {
-        while (TryTake(out WorkItem? item))
-        {
-            item.Run();
-        }
-    }
-
-    private bool TryTake([System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out WorkItem? item)
-    {
-        lock (_queue)
-        {
-            while (!_queue.TryDequeue(out item))
-            {
-                _idle++;
-                bool signalled = !_isClosed && Monitor.Wait(_queue, IdleMs);
-                _idle--;
-                if (!signalled && _queue.Count == 0)
-                {
-                    _threads--;
-                    return false;
-                }
-            }
-
-            return true;
-        }
-    }
-
-    private abstract class WorkItem
-    {
-        internal abstract void Run();
-
-        internal abstract void Cancel();
-    }
+    public void Dispose() => _threads.Close();
 
     // Continuations run where their awaiter was: the loop's synchronization context posts them. No thread pool is involved.
-    private sealed class WorkItem<T>(Func<T> call) : WorkItem
+    private sealed class WorkItem<T>(Func<T> call) : QueuedWork
     {
         private readonly TaskCompletionSource<T> _completion = new();
 

@@ -77,7 +77,7 @@ internal static class CommandRegistration
         MonitorCatalog.Register(table, new MonitorCommands(monitors), human);
         ChardevsCatalog.Register(table, chardevs, fds);
         ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run, trace, yank);
-        BlockExportFactory exporting = new(t.Blocks, t.Drives, id => t.Tree.Resolve("/objects/" + id));
+        BlockExportFactory exporting = new(t.Blocks, id => t.Tree.Resolve("/objects/" + id));
         ExportCommands exports = new(t.Blocks, exporting, monitors);
         BlockCatalog.Register(
             table,

@@ -58,5 +58,8 @@ public sealed partial class BlockBackend
         }
     }
 
+    /// <inheritdoc/>
+    public void CountInvalid(bool isRead) => Accounting.Refused(isRead ? AccountedKind.Read : AccountedKind.Write);
+
     private IoTask ThrottleAsync(bool isWrite, long bytes) => _throttle?.PassAsync(isWrite, bytes) ?? IoTask.CompletedTask;
 }

@@ -14,7 +14,7 @@ public sealed class BlockBackends : IBlockBackends
     public BlockBackends(BlockGraph graph)
     {
         _graph = graph;
-        graph.IsNameTaken = name => Find(name) is not null;
+        graph.FindBackend = Find;
     }
 
     /// <summary>All, oldest first.</summary>

@@ -8,7 +8,7 @@ using Vmm.Qapi;
 namespace Vmm.Block.Drivers;
 
 /// <summary>An image without metadata, or a window of its file.</summary>
-public sealed class RawDriver : BlockDriver
+public sealed class RawDriver : FilterDriver
 {
     private readonly long _offset;
     private readonly long? _size;
@@ -31,7 +31,10 @@ public sealed class RawDriver : BlockDriver
     public override bool IsFormat => true;
 
     /// <inheritdoc/>
-    public override string? ExactFilename => _offset == 0 && _size is null ? File.Filename.StartsWith("json:", StringComparison.Ordinal) ? null : File.Filename : null;
+    public override bool IsFilter => false;
+
+    /// <inheritdoc/>
+    public override string? ExactFilename => _offset == 0 && _size is null ? Child.Filename.StartsWith("json:", StringComparison.Ordinal) ? null : Child.Filename : null;
 
     /// <inheritdoc/>
     public override void DescribeOptions(QDict options)
@@ -48,23 +51,12 @@ public sealed class RawDriver : BlockDriver
     }
 
     /// <inheritdoc/>
-    public override void DescribeImage(ImageDescription image) => File.Driver.DescribeImage(image);
-
-    /// <inheritdoc/>
-    public override bool HasZeroInit => Node.File!.Node.Driver.HasZeroInit;
-
-    /// <inheritdoc/>
-    public override BlockRequestFlags SupportedWriteFlags => Node.File!.Node.Driver.SupportedWriteFlags | BlockRequestFlags.WriteUnchanged;
-
-    /// <inheritdoc/>
-    public override BlockRequestFlags SupportedZeroFlags => Node.File!.Node.Driver.SupportedZeroFlags | BlockRequestFlags.MayUnmap;
-
-    private BlockNode File => Node.File!.Node;
+    public override BlockRequestFlags SupportedZeroFlags => Child.Driver.SupportedZeroFlags | BlockRequestFlags.MayUnmap;
 
     /// <inheritdoc/>
     public override async IoTask OpenAsync()
     {
-        long length = File.Length;
+        long length = Child.Length;
         if (length < _offset)
         {
             throw new QapiException($"Offset ({_offset}) cannot be greater than size of the containing file ({length})");
@@ -82,31 +74,28 @@ public sealed class RawDriver : BlockDriver
     public override async IoTask<long> GetLengthAsync()
     {
         await IoTask.CompletedTask;
-        return _size ?? Math.Max(File.Length - _offset, 0);
+        return _size ?? Math.Max(Child.Length - _offset, 0);
     }
 
     /// <inheritdoc/>
-    public override void RefreshLimits(ref BlockLimits limits) => limits.RequestAlignment = File.Limits.RequestAlignment;
-
-    /// <inheritdoc/>
     public override IoTask<int> ReadAsync(long offset, IoVectors data, BlockRequestFlags flags) =>
-        Check(offset, data.Size) is < 0 and int error ? new(error) : File.ReadAsync(offset + _offset, data, flags);
+        Check(offset, data.Size) is < 0 and int error ? new(error) : Child.ReadAsync(offset + _offset, data, flags);
 
     /// <inheritdoc/>
     public override IoTask<int> WriteAsync(long offset, IoVectors data, BlockRequestFlags flags) =>
-        Check(offset, data.Size) is < 0 and int error ? new(error) : File.WriteAsync(offset + _offset, data, flags);
+        Check(offset, data.Size) is < 0 and int error ? new(error) : Child.WriteAsync(offset + _offset, data, flags);
 
     /// <inheritdoc/>
     public override IoTask<int> WriteZeroesAsync(long offset, long bytes, BlockRequestFlags flags) =>
-        Check(offset, bytes) is < 0 and int error ? new(error) : File.WriteZeroesAsync(offset + _offset, bytes, flags);
+        Check(offset, bytes) is < 0 and int error ? new(error) : Child.WriteZeroesAsync(offset + _offset, bytes, flags);
 
     /// <inheritdoc/>
     public override IoTask<int> DiscardAsync(long offset, long bytes) =>
-        Check(offset, bytes) is < 0 and int error ? new(error) : File.DiscardAsync(offset + _offset, bytes);
+        Check(offset, bytes) is < 0 and int error ? new(error) : Child.DiscardAsync(offset + _offset, bytes);
 
     /// <inheritdoc/>
     public override IoTask<BlockStatus> StatusAsync(long offset, long bytes, bool wantZero) =>
-        new(new BlockStatus(BlockStatusFlags.Raw | BlockStatusFlags.OffsetValid, bytes, offset + _offset, File));
+        new(new BlockStatus(BlockStatusFlags.Raw | BlockStatusFlags.OffsetValid, bytes, offset + _offset, Child));
 
     /// <inheritdoc/>
     public override IoTask TruncateAsync(long length, bool exact, PreallocMode prealloc, bool zeroed)
@@ -121,7 +110,7 @@ public sealed class RawDriver : BlockDriver
             throw new QapiException("Disk size too large for the chosen offset");
         }
 
-        return File.TruncateAsync(length + _offset, exact, prealloc, zeroed);
+        return Child.TruncateAsync(length + _offset, exact, prealloc, zeroed);
     }
 
     // A window does not grow by writes behind its end.

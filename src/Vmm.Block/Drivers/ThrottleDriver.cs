@@ -8,7 +8,7 @@ using Vmm.Qapi;
 namespace Vmm.Block.Drivers;
 
 /// <summary>A filter whose requests a throttle group limits.</summary>
-public sealed class ThrottleDriver(BlockdevOptionsThrottle options, ThrottleGroups groups) : BlockDriver
+public sealed class ThrottleDriver(BlockdevOptionsThrottle options, ThrottleGroups groups) : FilterDriver
 {
     private ThrottleGroup? _group;
     private ThrottleMember? _member;
@@ -17,24 +17,7 @@ public sealed class ThrottleDriver(BlockdevOptionsThrottle options, ThrottleGrou
     public override string FormatName => "throttle";
 
     /// <inheritdoc/>
-    public override bool IsFilter => true;
-
-    /// <inheritdoc/>
-    public override bool HasZeroInit => Child.Driver.HasZeroInit;
-
-    /// <inheritdoc/>
-    public override BlockRequestFlags SupportedWriteFlags => Child.Driver.SupportedWriteFlags | BlockRequestFlags.WriteUnchanged;
-
-    /// <inheritdoc/>
-    public override BlockRequestFlags SupportedZeroFlags => Child.Driver.SupportedZeroFlags | BlockRequestFlags.WriteUnchanged;
-
-    /// <inheritdoc/>
     public override void DescribeOptions(QDict options) => options["throttle-group"] = _group!.Name;
-
-    /// <inheritdoc/>
-    public override void DescribeImage(ImageDescription image) => Child.Driver.DescribeImage(image);
-
-    private BlockNode Child => Node.File!.Node;
 
     /// <inheritdoc/>
     public override IoTask OpenAsync()
@@ -56,12 +39,6 @@ public sealed class ThrottleDriver(BlockdevOptionsThrottle options, ThrottleGrou
         groups.Release(_group!);
         return IoTask.CompletedTask;
     }
-
-    /// <inheritdoc/>
-    public override IoTask<long> GetLengthAsync() => new(Child.Length);
-
-    /// <inheritdoc/>
-    public override void RefreshLimits(ref BlockLimits limits) => limits.RequestAlignment = Child.Limits.RequestAlignment;
 
     /// <inheritdoc/>
     public override async IoTask<int> ReadAsync(long offset, IoVectors data, BlockRequestFlags flags)
@@ -90,14 +67,6 @@ public sealed class ThrottleDriver(BlockdevOptionsThrottle options, ThrottleGrou
         await _member!.PassAsync(isWrite: true, bytes);
         return await Child.DiscardAsync(offset, bytes);
     }
-
-    /// <inheritdoc/>
-    public override IoTask<BlockStatus> StatusAsync(long offset, long bytes, bool wantZero) =>
-        new(new BlockStatus(BlockStatusFlags.Raw | BlockStatusFlags.OffsetValid, bytes, offset, Child));
-
-    /// <inheritdoc/>
-    public override IoTask TruncateAsync(long length, bool exact, PreallocMode prealloc, bool zeroed) =>
-        Child.TruncateAsync(length, exact, prealloc, zeroed);
 
     /// <inheritdoc/>
     public override void DrainBegin() => _member!.Disable();

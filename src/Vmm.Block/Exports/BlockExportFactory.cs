@@ -9,6 +9,7 @@ using Vmm.ObjectModel.Objects;
 using Vmm.ObjectModel.Qom;
 using Vmm.ObjectModel.Sockets;
 using Vmm.Qapi;
+using Vmm.Qapi.Options;
 using Vmm.Qapi.Types;
 
 namespace Vmm.Block.Exports;
@@ -19,17 +20,14 @@ public sealed class BlockExportFactory
     private const int Backlog = 128;
 
     private readonly BlockGraph _graph;
-    private readonly BlockBackends _backends;
     private readonly Func<string, QomObject?> _objects;
 
     /// <summary>No exports.</summary>
     /// <param name="graph">The graph.</param>
-    /// <param name="backends">The back ends, which exports may name.</param>
     /// <param name="objects">Finds an operator's object by its id.</param>
-    public BlockExportFactory(BlockGraph graph, BlockBackends backends, Func<string, QomObject?> objects)
+    public BlockExportFactory(BlockGraph graph, Func<string, QomObject?> objects)
     {
         _graph = graph;
-        _backends = backends;
         _objects = objects;
         Exports = new BlockExports(graph);
     }
@@ -80,22 +78,10 @@ public sealed class BlockExportFactory
     /// <exception cref="QapiException">It does not run.</exception>
     public NbdServer RequireServer() => Server ?? throw new QapiException("NBD server not running");
 
-    /// <summary>The node that a back end's or a node's name stands for.</summary>
-    public BlockNode FindNode(string? device, string? node)
-    {
-        if (device is not null && _backends.Find(device) is { } backend)
-        {
-            return backend.Root ?? throw new QapiException($"Device '{device}' has no medium");
-        }
-
-        return (node is null ? null : _graph.Find(node))
-            ?? throw new QapiException($"Cannot find device='{device}' nor node-name='{node}'");
-    }
-
     /// <summary>Makes an export.</summary>
     public async IoTask AddAsync(BlockExportOptions options)
     {
-        if (!IsWellFormed(options.Id))
+        if (!OptionErrors.IsIdentifier(options.Id))
         {
             throw new QapiException("Invalid block export id");
         }
@@ -105,7 +91,7 @@ public sealed class BlockExportFactory
             throw new QapiException($"Block export id '{options.Id}' is already in use");
         }
 
-        BlockNode node = FindNode("", options.NodeName);
+        BlockNode node = _graph.Lookup(null, options.NodeName);
         bool isWritable = options.Writable ?? false;
         if (isWritable && node.IsReadOnly)
         {
@@ -184,7 +170,7 @@ public sealed class BlockExportFactory
         DirtyBitmap? found = null;
         if (item.External is { } external)
         {
-            BlockNode other = FindNode("", external.Node);
+            BlockNode other = _graph.Lookup(null, external.Node);
             found = other.FindBitmap(external.Name)
                 ?? throw new QapiException($"Bitmap '{external.Name}' is not found in node '{external.Node}'");
         }
@@ -208,23 +194,5 @@ public sealed class BlockExportFactory
         }
 
         return found;
-    }
-
-    private static bool IsWellFormed(string id)
-    {
-        if (id.Length == 0 || !char.IsAsciiLetter(id[0]))
-        {
-            return false;
-        }
-
-        foreach (char c in id)
-        {
-            if (!char.IsAsciiLetterOrDigit(c) && c is not ('-' or '.' or '_'))
-            {
-                return false;
-            }
-        }
-
-        return true;
     }
 }

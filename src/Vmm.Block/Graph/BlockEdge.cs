@@ -51,6 +51,6 @@ public sealed class BlockEdge
     /// <summary>What the parent lets others do with it.</summary>
     public BlockPermissions Shared { get; internal set; } = BlockPermissions.All;
 
-    /// <summary>True while its node passes requests of this parent unchanged (a replaced node is not followed by this edge).</summary>
-    public bool IsFrozen { get; set; }
+    /// <summary>A job relies on the edge: it stays where it is until the job ends.</summary>
+    public bool IsFrozen { get; internal set; }
 }

@@ -56,8 +56,7 @@ public sealed partial class BlockGraph
             return await OpenAsync(definition, inherited);
         }
 
-        return Find(reference.Reference!)
-            ?? throw new QapiException($"Cannot find device='{reference.Reference}' nor node-name='{reference.Reference}'");
+        return Lookup(reference.Reference, reference.Reference);
     }
 
     /// <summary>Attaches a child while its parent is being opened or changed.</summary>

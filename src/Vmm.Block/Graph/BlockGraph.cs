@@ -1,7 +1,9 @@
+using Vmm.Block.Backend;
 using Vmm.Block.Drivers;
 using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.Qapi;
+using Vmm.Qapi.Options;
 
 namespace Vmm.Block.Graph;
 
@@ -44,11 +46,25 @@ public sealed partial class BlockGraph
     /// <summary>A write passed the threshold of a node: node, threshold, bytes above. Any loop.</summary>
     public Action<BlockNode, long, long>? ThresholdExceeded { get; set; }
 
-    /// <summary>Names that are taken by somebody else, for example back ends.</summary>
-    public Func<string, bool> IsNameTaken { get; set; } = static _ => false;
+    /// <summary>The back end of a name, which nodes cannot have then; null when there is none.</summary>
+    public Func<string, BlockBackend?> FindBackend { get; set; } = static _ => null;
 
     /// <summary>The node of that name; null when there is none.</summary>
     public BlockNode? Find(string name) => _nodes.GetValueOrDefault(name);
+
+    /// <summary>The node that the name of a back end, or else that of a node, stands for.</summary>
+    /// <param name="device">Name of a back end; null for none.</param>
+    /// <param name="node">Name of a node; null for none.</param>
+    /// <exception cref="QapiException">There is no such node, or the back end has no medium.</exception>
+    public BlockNode Lookup(string? device, string? node)
+    {
+        if (device is not null && FindBackend(device) is { } backend)
+        {
+            return backend.Root ?? throw new QapiException($"Device '{device}' has no medium");
+        }
+
+        return (node is null ? null : Find(node)) ?? throw new QapiException($"Cannot find device='{device}' nor node-name='{node}'");
+    }
 
     /// <summary>True for a node that an operator has added and not deleted.</summary>
     public bool IsMonitorOwned(BlockNode node) => _monitorOwned.Contains(node);
@@ -172,7 +188,7 @@ public sealed partial class BlockGraph
 
             if (edge.IsFrozen)
             {
-                throw new QapiException($"Cannot change '{edge.Name}' link from '{edge.Parent.Description}' to '{from.Name}'");
+                throw new QapiException($"Cannot change '{edge.Name}' link to '{from.Name}'");
             }
 
             moved.Add(edge);
@@ -324,24 +340,6 @@ public sealed partial class BlockGraph
         }
     }
 
-    internal static bool IsWellFormed(string name)
-    {
-        if (name.Length == 0 || !char.IsAsciiLetter(name[0]))
-        {
-            return false;
-        }
-
-        foreach (char c in name)
-        {
-            if (!char.IsAsciiLetterOrDigit(c) && c is not ('-' or '.' or '_'))
-            {
-                return false;
-            }
-        }
-
-        return true;
-    }
-
     private string TakeName(string? name)
     {
         if (name is null)
@@ -355,12 +353,12 @@ public sealed partial class BlockGraph
             return generated;
         }
 
-        if (!IsWellFormed(name))
+        if (!OptionErrors.IsIdentifier(name))
         {
             throw new QapiException($"Invalid node-name: '{name}'");
         }
 
-        if (IsNameTaken(name))
+        if (FindBackend(name) is not null)
         {
             throw new QapiException($"node-name={name} is conflicting with a device id");
         }

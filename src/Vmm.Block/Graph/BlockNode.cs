@@ -46,8 +46,8 @@ public sealed partial class BlockNode : IBlockParent
     /// <summary>The kind of job that holds the node against deletion; null when none does.</summary>
     public Jobs.JobType? JobInUse { get; set; }
 
-    /// <summary>Made by a job or by the program, not by an operator; hidden from path lookups, as QEMU's implicit filters.</summary>
-    public bool IsImplicit { get; set; }
+    /// <summary>A filter of a job for which no operator gave a name: queries of back ends show what is below it.</summary>
+    public bool IsImplicit { get; init; }
 
     /// <summary>The loop on which requests run.</summary>
     public EventLoop.EventLoop Loop { get; internal set; }
@@ -105,7 +105,10 @@ public sealed partial class BlockNode : IBlockParent
     }
 
     /// <summary>The next node below in the chain of backing files: the backing file of an image, the filtered child of a filter.</summary>
-    public BlockNode? FilteredOrBacking => (Driver.IsFilter ? Filtered : Backing)?.Node;
+    public BlockNode? FilteredOrBacking => FilteredOrBackingEdge?.Node;
+
+    /// <summary>The use of <see cref="FilteredOrBacking"/>.</summary>
+    public BlockEdge? FilteredOrBackingEdge => Driver.IsFilter ? Filtered : Backing;
 
     /// <summary>The first node from here on that is no filter.</summary>
     public BlockNode SkipFilters
@@ -114,6 +117,21 @@ public sealed partial class BlockNode : IBlockParent
         {
             BlockNode node = this;
             while (node.Driver.IsFilter && node.Filtered is { } child)
+            {
+                node = child.Node;
+            }
+
+            return node;
+        }
+    }
+
+    /// <summary>The first node from here on that is no implicit filter.</summary>
+    public BlockNode SkipImplicit
+    {
+        get
+        {
+            BlockNode node = this;
+            while (node.IsImplicit && node.Filtered is { } child)
             {
                 node = child.Node;
             }

@@ -1,5 +1,6 @@
 using Vmm.Block.Graph;
 using Vmm.Qapi;
+using Vmm.Qapi.Options;
 
 namespace Vmm.Block.Jobs;
 
@@ -20,7 +21,7 @@ public sealed class JobManager(BlockGraph graph, IEventEmitter events)
     /// <summary>Refuses an id that is malformed or taken.</summary>
     public void CheckId(string? id)
     {
-        if (!BlockGraph.IsWellFormed(id ?? ""))
+        if (!OptionErrors.IsIdentifier(id))
         {
             throw new QapiException($"Invalid job ID '{id}'");
         }

@@ -180,7 +180,7 @@ public sealed class MirrorJob : Job
         BlockNode replaced = _top;
         if (_mirror.Replaces is { } name)
         {
-            replaced = Manager.Graph.Find(name) ?? throw new QapiException($"Cannot find device='' nor node-name='{name}'");
+            replaced = Manager.Graph.Lookup(null, name);
         }
 
         // The users' permissions take the place of the job's own.

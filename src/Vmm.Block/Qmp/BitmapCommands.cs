@@ -21,7 +21,7 @@ public sealed class BitmapCommands(BlockGraph graph)
             throw new QapiException("Bitmap name cannot be empty");
         }
 
-        BlockNode owner = graph.Find(node) ?? throw new QapiException($"Cannot find device='{node}' nor node-name='{node}'");
+        BlockNode owner = graph.Lookup(node, node);
         if (granularity is { } wanted && (wanted < MinGranularity || !BitOperations.IsPow2(wanted)))
         {
             throw new QapiException("Granularity must be power of 2 and at least 512");
@@ -44,7 +44,7 @@ public sealed class BitmapCommands(BlockGraph graph)
 
         ImageDescription image = new();
         owner.Driver.DescribeImage(image);
-        await WithDrained(owner, () => owner.AddBitmap(
+        await graph.ChangeDrainedAsync(owner, () => owner.AddBitmap(
             new DirtyBitmap(owner, name, granularity ?? DirtyBitmap.DefaultGranularity(image.ClusterSize)) { IsEnabled = !(disabled ?? false) }));
     }
 
@@ -54,7 +54,7 @@ public sealed class BitmapCommands(BlockGraph graph)
     {
         DirtyBitmap bitmap = Find(node, name);
         bitmap.CheckUsable(allowInconsistent: true);
-        await WithDrained(bitmap.Node, () => bitmap.Node.RemoveBitmap(bitmap));
+        await graph.ChangeDrainedAsync(bitmap.Node, () => bitmap.Node.RemoveBitmap(bitmap));
     }
 
     /// <summary>Makes a bitmap clean.</summary>
@@ -63,7 +63,7 @@ public sealed class BitmapCommands(BlockGraph graph)
     {
         DirtyBitmap bitmap = Find(node, name);
         bitmap.CheckUsable();
-        await WithDrained(bitmap.Node, bitmap.Bits.Clear);
+        await graph.ChangeDrainedAsync(bitmap.Node, bitmap.Bits.Clear);
     }
 
     /// <summary>Has a bitmap record writes.</summary>
@@ -72,7 +72,7 @@ public sealed class BitmapCommands(BlockGraph graph)
     {
         DirtyBitmap bitmap = Find(node, name);
         bitmap.CheckUsable();
-        await WithDrained(bitmap.Node, () => bitmap.IsEnabled = true);
+        await graph.ChangeDrainedAsync(bitmap.Node, () => { bitmap.IsEnabled = true; });
     }
 
     /// <summary>Has a bitmap record no more writes.</summary>
@@ -81,7 +81,7 @@ public sealed class BitmapCommands(BlockGraph graph)
     {
         DirtyBitmap bitmap = Find(node, name);
         bitmap.CheckUsable();
-        await WithDrained(bitmap.Node, () => bitmap.IsEnabled = false);
+        await graph.ChangeDrainedAsync(bitmap.Node, () => { bitmap.IsEnabled = false; });
     }
 
     /// <summary>Adds what other bitmaps have to one; all of them or none.</summary>
@@ -106,7 +106,7 @@ public sealed class BitmapCommands(BlockGraph graph)
             sources.Add(source);
         }
 
-        await WithDrained(destination.Node, () =>
+        await graph.ChangeDrainedAsync(destination.Node, () =>
         {
             // The target may be among the sources.
             BitSet merged = destination.Bits.Clone();
@@ -130,26 +130,5 @@ public sealed class BitmapCommands(BlockGraph graph)
     {
         BlockNode owner = graph.Find(node) ?? throw new QapiException($"Node '{node}' not found");
         return owner.FindBitmap(name) ?? throw NotFound(name);
-    }
-
-    private async Task WithDrained(BlockNode node, Action change)
-    {
-        await graph.Changing.EnterAsync();
-        try
-        {
-            await node.DrainAsync();
-            try
-            {
-                change();
-            }
-            finally
-            {
-                node.DrainEnd();
-            }
-        }
-        finally
-        {
-            graph.Changing.Exit();
-        }
     }
 }

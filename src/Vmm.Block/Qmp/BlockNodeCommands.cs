@@ -12,33 +12,26 @@ public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
     [QmpCommand("block_resize", ArgsType = "device:s?,node-name:s?,size:o", AllowPreconfig = true, Since = "0.14")]
     public async Task BlockResize(string? device, string? nodeName, long size)
     {
-        BlockNode node = Lookup(device, nodeName);
+        BlockNode node = graph.Lookup(device, nodeName);
         if (size < 0)
         {
             throw new QapiException("Parameter 'size' expects a >0 size");
         }
 
-        await graph.Changing.EnterAsync();
-        BlockBackend user = new(graph, "");
-        try
+        await graph.ChangeDrainedAsync(node, async () =>
         {
-            user.SetPermissions(BlockPermissions.Resize, BlockPermissions.All);
-            user.Insert(node);
-            await node.DrainAsync();
+            BlockBackend user = new(graph, "");
             try
             {
+                user.SetPermissions(BlockPermissions.Resize, BlockPermissions.All);
+                user.Insert(node);
                 await OnHomeLoop(node, size);
             }
             finally
             {
-                node.DrainEnd();
+                user.Remove();
             }
-        }
-        finally
-        {
-            user.Remove();
-            graph.Changing.Exit();
-        }
+        });
     }
 
     /// <summary>Has the next write above an offset reported; 0 for none.</summary>
@@ -135,15 +128,5 @@ public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
         {
             await node.Graph.MainLoop.SwitchTo();
         }
-    }
-
-    private BlockNode Lookup(string? device, string? nodeName)
-    {
-        if (device is not null && backends.Find(device)?.Root is { } root)
-        {
-            return root;
-        }
-
-        return graph.Find(nodeName ?? "") ?? throw new QapiException($"Cannot find device='{device}' nor node-name='{nodeName}'");
     }
 }

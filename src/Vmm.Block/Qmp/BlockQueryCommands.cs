@@ -30,7 +30,7 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
                 Type = "unknown",
                 Removable = backend.Device?.IsRemovable ?? true,
                 Locked = backend.Device?.IsLocked ?? false,
-                Inserted = backend.Root is { } root ? Describe(root, backend, flat: false) : null,
+                Inserted = backend.Root is { } root ? Describe(root.SkipImplicit, backend, flat: false) : null,
                 TrayOpen = backend.Device?.IsTrayOpen,
                 IoStatus = backend.IoStatus,
             });
@@ -185,14 +185,13 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
 
     private static BlockStats StatsOf(BlockBackend backend)
     {
-        BlockStats below = backend.Root is { } root ? StatsOf(root, backend, withBacking: true) : new BlockStats { Stats = Counters(null, backend) };
+        BlockStats below = backend.Root is { } root ? StatsOf(root.SkipImplicit, backend, withBacking: true) : new BlockStats { Stats = Counters(null, backend) };
         return below with { Device = backend.Name, Qdev = backend.Device?.QdevName };
     }
 
     private static BlockStats StatsOf(BlockNode node, BlockBackend? backend, bool withBacking)
     {
-        BlockNode? file = node.Driver.IsFilter ? null : node.Primary?.Node;
-        BlockNode? parent = node.Primary?.Node ?? file;
+        BlockNode? parent = node.Primary?.Node;
         return new BlockStats
         {
             NodeName = node.Name,

@@ -19,48 +19,32 @@ public sealed class BlockdevCommands(BlockGraph graph)
             throw new QapiException("'node-name' must be specified for the root node");
         }
 
-        await graph.Changing.EnterAsync();
-        try
-        {
-            graph.AddMonitorOwned(await graph.OpenAsync(read));
-        }
-        finally
-        {
-            graph.Changing.Exit();
-        }
+        await graph.ChangeAsync(async () => graph.AddMonitorOwned(await graph.OpenAsync(read)));
     }
 
     /// <summary>Deletes a node that nobody uses.</summary>
     [QmpCommand("blockdev-del", ArgsType = "node-name:s", AllowPreconfig = true, Since = "2.9")]
-    public async Task BlockdevDel(string nodeName)
+    public async Task BlockdevDel(string nodeName) => await graph.ChangeAsync(() =>
     {
-        await graph.Changing.EnterAsync();
-        try
+        BlockNode node = graph.Find(nodeName) ?? throw new QapiException($"Failed to find node with node-name='{nodeName}'");
+        if (node.JobInUse is { } job)
         {
-            BlockNode node = graph.Find(nodeName) ?? throw new QapiException($"Failed to find node with node-name='{nodeName}'");
-            if (node.JobInUse is { } job)
-            {
-                throw new QapiException($"Node '{node.Name}' is busy: block device is in use by block job: {Jobs.JobTypeQapi.ToWire(job)}");
-            }
-
-            if (!graph.IsMonitorOwned(node))
-            {
-                throw new QapiException($"Node {node.Name} is not owned by the monitor");
-            }
-
-            foreach (BlockEdge edge in node.Parents)
-            {
-                if (edge.Parent is BlockBackend)
-                {
-                    throw new QapiException($"Node {node.Name} is in use");
-                }
-            }
-
-            await graph.DeleteAsync(node);
+            throw new QapiException($"Node '{node.Name}' is busy: block device is in use by block job: {Jobs.JobTypeQapi.ToWire(job)}");
         }
-        finally
+
+        if (!graph.IsMonitorOwned(node))
         {
-            graph.Changing.Exit();
+            throw new QapiException($"Node {node.Name} is not owned by the monitor");
         }
-    }
+
+        foreach (BlockEdge edge in node.Parents)
+        {
+            if (edge.Parent is BlockBackend)
+            {
+                throw new QapiException($"Node {node.Name} is in use");
+            }
+        }
+
+        return graph.DeleteAsync(node);
+    });
 }

@@ -34,7 +34,7 @@ public sealed class ExportCommands
     public async Task NbdServerAdd(string device, bool? writable, string? name, string? description, string? bitmap)
     {
         string id = name ?? device;
-        BlockNode node = _factory.FindNode(device, device);
+        BlockNode node = _graph.Lookup(device, device);
         await AddAsync(new BlockExportOptions
         {
             Type = BlockExportType.Nbd,
@@ -105,16 +105,5 @@ public sealed class ExportCommands
         return result;
     }
 
-    private async Task AddAsync(BlockExportOptions options)
-    {
-        await _graph.Changing.EnterAsync();
-        try
-        {
-            await _factory.AddAsync(options);
-        }
-        finally
-        {
-            _graph.Changing.Exit();
-        }
-    }
+    private async Task AddAsync(BlockExportOptions options) => await _graph.ChangeAsync(() => _factory.AddAsync(options));
 }

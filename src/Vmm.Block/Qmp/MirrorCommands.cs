@@ -45,13 +45,13 @@ public sealed class MirrorCommands(JobManager jobs, BlockBackends backends)
         bool? autoFinalize,
         bool? autoDismiss)
     {
-        BlockNode source = Resolve(device);
+        BlockNode source = jobs.Graph.Lookup(device, device);
         if (source.Parents.Any(static edge => edge.ParentNode is not null))
         {
             throw new QapiException("Need a root block node");
         }
 
-        BlockNode destination = Resolve(target);
+        BlockNode destination = jobs.Graph.Lookup(target, target);
         if (granularity is { } bytes)
         {
             if (bytes is < MinGranularity or > MaxGranularity)
@@ -81,8 +81,7 @@ public sealed class MirrorCommands(JobManager jobs, BlockBackends backends)
         }
 
         string? id = jobId ?? backends.All.FirstOrDefault(b => b.Root == source && b.Name.Length > 0)?.Name;
-        await jobs.Graph.Changing.EnterAsync();
-        try
+        await jobs.Graph.ChangeAsync(async () =>
         {
             jobs.CheckId(id ?? "");
             ImageDescription image = new();
@@ -109,13 +108,6 @@ public sealed class MirrorCommands(JobManager jobs, BlockBackends backends)
             }
 
             mirror.Start();
-        }
-        finally
-        {
-            jobs.Graph.Changing.Exit();
-        }
+        });
     }
-
-    private BlockNode Resolve(string name) =>
-        backends.Find(name)?.Root ?? jobs.Graph.Find(name) ?? throw new QapiException($"Cannot find device='{name}' nor node-name='{name}'");
 }

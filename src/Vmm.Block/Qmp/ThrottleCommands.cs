@@ -55,16 +55,6 @@ public sealed class ThrottleCommands(BlockGraph graph, BlockBackends backends, T
             ],
             iopsSize ?? 0);
         config.Validate();
-        await graph.Changing.EnterAsync();
-        try
-        {
-            await root.DrainAsync();
-            backend.SetLimits(groups, group, device ?? id ?? backend.Name, config);
-            root.DrainEnd();
-        }
-        finally
-        {
-            graph.Changing.Exit();
-        }
+        await graph.ChangeDrainedAsync(root, () => backend.SetLimits(groups, group, device ?? id ?? backend.Name, config));
     }
 }

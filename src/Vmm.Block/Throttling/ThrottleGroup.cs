@@ -238,9 +238,6 @@ public sealed class ThrottleMember : IDisposable
     /// <summary>True while requests pass without limits, as in drained sections.</summary>
     public bool IsDisabled => Volatile.Read(ref _disabled) > 0;
 
-    /// <summary>Requests that wait.</summary>
-    public int WaitingRequests => Volatile.Read(ref _waiting[0]) + Volatile.Read(ref _waiting[1]);
-
     /// <summary>Waits until the request may go, and counts it.</summary>
     public IoTask PassAsync(bool isWrite, long bytes) =>
         _group.TryPass(this, isWrite, bytes) ? IoTask.CompletedTask : WaitAsync(isWrite, bytes);

@@ -10,9 +10,6 @@ public sealed class ThrottleGroups(Clocks clocks)
 {
     private readonly Dictionary<string, Entry> _groups = new(StringComparer.Ordinal);
 
-    /// <summary>The clocks of the groups.</summary>
-    public Clocks Clocks => clocks;
-
     /// <summary>The group of that name; null when there is none.</summary>
     public ThrottleGroup? Find(string name) => _groups.TryGetValue(name, out Entry? entry) ? entry.Group : null;
 

@@ -123,6 +123,7 @@ public sealed partial class VirtioBlk
         if (!IsRangeValid(sector, request.Data.Size))
         {
             request.Status = StatusIoError;
+            Backend.CountInvalid(isRead: !isWrite);
             return;
         }
 
@@ -153,6 +154,10 @@ public sealed partial class VirtioBlk
         if (sectors > maxSectors || !IsRangeValid(sector, bytes))
         {
             request.Status = StatusIoError;
+            if (operation == Operation.WriteZeroes)
+            {
+                Backend.CountInvalid(isRead: false);
+            }
         }
         else if ((flags & ~(operation == Operation.Discard ? 0 : UnmapFlag)) == 0)
         {

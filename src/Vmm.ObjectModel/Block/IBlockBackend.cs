@@ -105,6 +105,10 @@ public interface IBlockBackend
     /// <param name="isRead">A read.</param>
     /// <param name="error">The negative errno.</param>
     BlockErrorAction HandleError(bool isRead, int error);
+
+    /// <summary>Counts a request that the device has refused before it became one of the back end's.</summary>
+    /// <param name="isRead">A read.</param>
+    void CountInvalid(bool isRead);
 }
 
 /// <summary>A device model that uses a back end. Main loop.</summary>

@@ -1,6 +1,7 @@
 using Vmm.ObjectModel.Qom;
 using Vmm.ObjectModel.VmState;
 using Vmm.Qapi;
+using Vmm.Qapi.Options;
 
 namespace Vmm.ObjectModel.Devices;
 
@@ -63,7 +64,7 @@ public sealed partial class DeviceFactory
     public Device Add(QDict options, bool isKeyval)
     {
         string? id = Text(options, "id", isKeyval);
-        if (isKeyval && id is not null && !IsWellFormedId(id))
+        if (isKeyval && id is not null && !OptionErrors.IsIdentifier(id))
         {
             throw new QapiException(
                 QapiErrorClass.GenericError,
@@ -298,25 +299,6 @@ public sealed partial class DeviceFactory
 
             device.Reset();
         }
-    }
-
-    /// <summary>Letters, digits, '-', '.', '_', starting with a letter.</summary>
-    public static bool IsWellFormedId(string id)
-    {
-        if (id.Length == 0 || !char.IsAsciiLetter(id[0]))
-        {
-            return false;
-        }
-
-        foreach (char c in id)
-        {
-            if (!char.IsAsciiLetterOrDigit(c) && c is not ('-' or '.' or '_'))
-            {
-                return false;
-            }
-        }
-
-        return true;
     }
 
     private static QomObject? ResolveBelow(QomObject parent, string path)

@@ -1,6 +1,7 @@
 using System.Text;
 using Vmm.ObjectModel.Devices;
 using Vmm.Qapi;
+using Vmm.Qapi.Options;
 
 namespace Vmm.ObjectModel.Qom;
 
@@ -48,7 +49,7 @@ public sealed class ObjectFactory
             }
         }
 
-        if (!DeviceFactory.IsWellFormedId(id))
+        if (!OptionErrors.IsIdentifier(id))
         {
             throw new QapiException(
                 QapiErrorClass.GenericError,

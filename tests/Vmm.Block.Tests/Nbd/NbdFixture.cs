@@ -25,7 +25,7 @@ public abstract class NbdFixture : BlockFixture
     [SetUp]
     public void MakeFactory()
     {
-        Exporting = new BlockExportFactory(Graph, new BlockBackends(Graph), static _ => null);
+        Exporting = new BlockExportFactory(Graph, static _ => null);
         Deleted.Clear();
         Exporting.Exports.OnDeleted = Deleted.Add;
     }

@@ -78,6 +78,7 @@ public sealed class VirtioBlkTests(bool isLegacy, bool isPacked)
         Assert.That(_disk.Request(0, 127, [], 1024), Is.EqualTo(IoError), "beyond the end");
         Assert.That(_disk.Request(0, ulong.MaxValue, [], 512), Is.EqualTo(IoError));
         Assert.That(_disk.Request(0, 0, [], 100), Is.EqualTo(IoError), "not whole sectors");
+        Assert.That(_disk.Backend.Invalid, Is.EqualTo(3), "transfers only");
     }
 
     [Test]

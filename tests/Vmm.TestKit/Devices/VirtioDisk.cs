@@ -382,6 +382,12 @@ public sealed class VirtioDisk : IDisposable
         /// <inheritdoc/>
         public BlockErrorAction HandleError(bool isRead, int error) => Action;
 
+        /// <inheritdoc/>
+        public void CountInvalid(bool isRead) => Invalid++;
+
+        /// <summary>Requests that the device has refused.</summary>
+        public int Invalid { get; private set; }
+
         private async IoTask<int> DoAsync(string what)
         {
             Requests++;
