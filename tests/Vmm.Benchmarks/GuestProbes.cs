@@ -77,6 +77,7 @@ internal static class GuestProbes
                 series.Add("last", us + ((last - tsc) / _ticksPerUs) - start);
                 series.Add("cycle", stopped - start + end - resume);
                 series.Add("cpu", used / 1e3);
+                // The next pause has to interrupt a guest that runs; giving the processor away lets its thread start.
                 while (Counter == last)
                 {
                     Thread.Sleep(0);
@@ -102,6 +103,7 @@ internal static class GuestProbes
 
         private double MeasureRate((double Us, double Tsc) since)
         {
+            // The rate is a quotient over a distance in time: a tenth of a second makes a reading's error of 10 us one in 10,000.
             Thread.Sleep(100);
             (double us, double tsc) = _ticksPerUs > 0 ? Calibrate(_ticksPerUs) : Now();
             return (tsc - since.Tsc) / (us - since.Us);

@@ -27,6 +27,9 @@ internal sealed class Series
         Array.Sort(sorted);
         return sorted[Math.Min((int)(sorted.Length * fraction), sorted.Length - 1)];
     }
+
+    /// <summary>The distance between the ninth and the first decile, in the unit of the values; 0 when there are none.</summary>
+    public double Spread(string quantity) => (Quantile(quantity, 0.9) - Quantile(quantity, 0.1)) ?? 0;
 }
 
 /// <summary>Something measured on one emulator, sample by sample.</summary>

@@ -152,7 +152,15 @@ static bool Print(Measurement measurement, (Series Mine, Series Other, Series Ba
         double kernel = row.WithoutKernel ? result.Bare.Quantile(row.Quantity, row.Fraction) ?? 0 : 0;
         double mine = result.Mine.Quantile(row.Quantity, row.Fraction)!.Value - kernel;
         double? other = result.Other.Quantile(row.Quantity, row.Fraction) - kernel;
-        double? ratio = mine / other;
+        double noise = row.WithoutKernel ? result.Bare.Spread(row.Quantity) : 0;
+        if (mine < noise && other < noise)
+        {
+            // What is left of both is less than what the bare loop itself varies by: a quotient of two such numbers says nothing.
+            Console.WriteLine($"| {row.Name} | {row.Unit} | {Number(mine)} | {Number(other)} | noise: {Number(noise)} |  |");
+            continue;
+        }
+
+        double? ratio = mine / (row.WithoutKernel ? Math.Max(other ?? 0, noise) : other);
         bool ok = ratio is not { } r || row.Bar is not { } bar || (row.HigherIsBetter ? r >= bar : r <= bar);
         missed |= !ok;
         string wanted = row.Bar is { } b ? (row.HigherIsBetter ? ">= " : "<= ") + b.ToString(CultureInfo.InvariantCulture) : "";

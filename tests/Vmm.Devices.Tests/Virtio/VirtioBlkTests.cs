@@ -152,7 +152,7 @@ public sealed class VirtioBlkTests(bool isLegacy, bool isPacked)
     }
 
     [Test]
-    public void ABrokenDriverBreaksTheDeviceUntilItIsReset([Range(0, 5)] int how)
+    public void ABrokenDriverBreaksTheDeviceUntilItIsReset([Range(0, 3)] int how)
     {
         _disk.SetUp();
         _disk.Submit(4, 0, [], 0);
@@ -168,27 +168,13 @@ public sealed class VirtioBlkTests(bool isLegacy, bool isPacked)
             case 2:
                 _disk.Machine.Memory.WriteU32(descriptor + 8, 15);
                 break;
-            case 3 when !isPacked:
-                _disk.Machine.Memory.WriteU16(descriptor + 14, 0);
-                break;
-            case 4 when !isPacked:
-                _disk.Machine.Memory.WriteU16(_disk.Available + 2, 999);
-                break;
-            case 5 when !isPacked:
-                _disk.Machine.Memory.WriteU16(_disk.Available + 4, 16);
-                break;
             default:
-                Assert.Pass("a packed ring has no such field");
+                // The chain ends after the header: in the packed ring what remains is the mark of an available descriptor.
+                _disk.Machine.Memory.WriteU16(descriptor + 14, isPacked ? (ushort)0x80 : (ushort)0);
                 break;
         }
 
-        _disk.Kick();
-        Assert.That(_disk.Status, Is.EqualTo(Pending));
-        Assert.That(_disk.Disk.IsBroken, Is.True);
-        Assert.That(_disk.Read(0x70) & 0x40, Is.EqualTo(isLegacy ? 0u : 0x40u));
-        Assert.That(_disk.Request(4, 0, [], 0), Is.EqualTo(Pending));
-        _disk.SetUp();
-        Assert.That(_disk.Request(4, 0, [], 0), Is.EqualTo(Ok));
+        _disk.AssertBroken();
     }
 
     [Test]
