@@ -94,14 +94,22 @@ public abstract class NbdFixture : BlockFixture
         return text;
     }
 
-    /// <summary>Starts a server and waits until its socket is there.</summary>
+    /// <summary>Starts a server and waits until its socket listens.</summary>
     protected Process Background(string socket, string program, params string[] arguments)
     {
         Process process = Start(program, arguments);
         _background.Add(process);
-        SpinWait.SpinUntil(() => File.Exists(socket) || process.HasExited, TimeSpan.FromSeconds(30));
+        bool listens = SpinWait.SpinUntil(() => IsListening(socket) || process.HasExited, TimeSpan.FromSeconds(60));
         Assert.That(process.HasExited, Is.False, program);
+        Assert.That(listens, program);
         return process;
+    }
+
+    // The file is there from bind on, connections are refused until listen; trying one would use up a server for a single client.
+    private static bool IsListening(string socket)
+    {
+        const string accepts = " 00010000 ";
+        return File.ReadLines("/proc/net/unix").Any(l => l.EndsWith(' ' + socket, StringComparison.Ordinal) && l.Contains(accepts, StringComparison.Ordinal));
     }
 
     protected void Stop(Process process)
