@@ -8,6 +8,8 @@ namespace Vmm.Interop;
 /// </summary>
 public sealed unsafe class NativeBuffer : SafeHandle
 {
+    private static long s_liveBytes;
+
     /// <summary>Allocates; throws OutOfMemoryException.</summary>
     /// <param name="length">Bytes, at least 1.</param>
     /// <param name="alignment">A power of two.</param>
@@ -18,11 +20,15 @@ public sealed unsafe class NativeBuffer : SafeHandle
         ArgumentOutOfRangeException.ThrowIfLessThan(length, 1);
         Length = length;
         SetHandle((nint)NativeMemory.AlignedAlloc((nuint)length, (nuint)alignment));
+        Interlocked.Add(ref s_liveBytes, length);
         if (zeroed)
         {
             Span.Clear();
         }
     }
+
+    /// <summary>Bytes of all buffers of the process that are not freed.</summary>
+    public static long LiveBytes => Volatile.Read(ref s_liveBytes);
 
     /// <summary>Bytes.</summary>
     public int Length { get; }
@@ -48,6 +54,7 @@ public sealed unsafe class NativeBuffer : SafeHandle
     protected override bool ReleaseHandle()
     {
         NativeMemory.AlignedFree((void*)handle);
+        Interlocked.Add(ref s_liveBytes, -Length);
         return true;
     }
 }

@@ -20,6 +20,8 @@ internal static class Targets
         new KernelTarget("multiboot", "02b0ad1b030001004c4f51e4", "02b0ad1b03000000", "02b0ad1b", "00001000", "7f454c46"),
         new NbdServerTarget(),
         new NbdClientTarget(),
+        new Qcow2Target(),
+        new BlockdevAddTarget(),
         new FwCfgDmaTarget(),
         new VirtioTarget(),
         new DeviceTarget("serial", (0x3f8, 8)),

@@ -74,8 +74,8 @@ public sealed class BlockDriverRegistry
         });
     }
 
-    /// <summary>Adds a driver.</summary>
-    public void Add(BlockdevDriver driver, BlockDriverInfo info) => _drivers.Add(driver, info);
+    /// <summary>Adds a driver, or puts another one in its place.</summary>
+    public void Add(BlockdevDriver driver, BlockDriverInfo info) => _drivers[driver] = info;
 
     /// <summary>The format that the beginning of a file looks most like; "raw" when it looks like nothing.</summary>
     public string Probe(ReadOnlySpan<byte> head, string? name)

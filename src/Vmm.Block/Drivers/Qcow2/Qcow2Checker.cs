@@ -84,7 +84,7 @@ internal sealed class Qcow2Checker
     internal async IoTask RunAsync(IReadOnlyList<Qcow2Snapshot> snapshots)
     {
         Use(0, Header.ClusterBytes);
-        Use(_metadata.Mapping.L1Offset, 8L * _metadata.Mapping.L1.Length);
+        Use(_metadata.Mapping.L1Offset, _metadata.Mapping.L1.Bytes);
         await WalkAsync(_metadata.Mapping.L1, isActive: true);
         foreach (Qcow2Snapshot snapshot in snapshots)
         {
@@ -94,15 +94,17 @@ internal sealed class Qcow2Checker
                 continue;
             }
 
-            ulong[] l1 = new ulong[snapshot.L1Entries];
+            Qcow2Table l1 = new(snapshot.L1Entries);
             if (await _metadata.File.ReadTableAsync(snapshot.L1Offset, l1) < 0)
             {
                 Result.CheckErrors++;
                 continue;
             }
 
-            Use(snapshot.L1Offset, 8L * l1.Length);
-            await WalkAsync(l1, isActive: false);
+            if (Use(snapshot.L1Offset, l1.Bytes))
+            {
+                await WalkAsync(l1, isActive: false);
+            }
         }
 
         Use(Header.SnapshotsOffset, _metadata.SnapshotTableBytes);
@@ -117,28 +119,23 @@ internal sealed class Qcow2Checker
         Result.ImageEndOffset = (_highest + 1) << Header.ClusterBits;
     }
 
-    private void Use(long offset, long bytes)
+    /// <summary>Counts a range; false when it cannot be a part of the file.</summary>
+    private bool Use(long offset, long bytes)
     {
         if (bytes <= 0)
         {
-            return;
+            return true;
         }
 
-        if (offset < 0 || offset > long.MaxValue - bytes)
+        // The last cluster may be there in part. Nothing lies further behind: memory stays bounded by the file.
+        if (offset < 0 || offset > long.MaxValue - bytes || offset + bytes - _metadata.File.Length >= Header.ClusterBytes)
         {
             Result.Corruptions++;
-            return;
+            return false;
         }
 
         for (long cluster = offset >> Header.ClusterBits; cluster <= (offset + bytes - 1) >> Header.ClusterBits; cluster++)
         {
-            // What lies far behind the end of the file is no cluster: memory stays bounded by the file.
-            if (cluster << Header.ClusterBits > _metadata.File.Length + (1L << 30))
-            {
-                Result.Corruptions++;
-                return;
-            }
-
             if (!_used.TryGetValue(cluster >> PageBits, out uint[]? page))
             {
                 page = new uint[1 << PageBits];
@@ -148,17 +145,19 @@ internal sealed class Qcow2Checker
             page[cluster & ((1 << PageBits) - 1)]++;
             _highest = Math.Max(_highest, cluster);
         }
+
+        return true;
     }
 
     private uint Used(long cluster) =>
         _used.TryGetValue(cluster >> PageBits, out uint[]? page) ? page[cluster & ((1 << PageBits) - 1)] : 0;
 
-    private async IoTask WalkAsync(ulong[] l1, bool isActive)
+    private async IoTask WalkAsync(Qcow2Table l1, bool isActive)
     {
         using NativeBuffer table = new(Header.ClusterBytes);
-        foreach (ulong entry in l1)
+        for (int index = l1.Next(0); index < l1.Length; index = l1.Next(index + 1))
         {
-            long place = (long)(entry & Qcow2Format.OffsetMask);
+            long place = (long)(l1[index] & Qcow2Format.OffsetMask);
             if (place == 0)
             {
                 continue;
@@ -170,7 +169,11 @@ internal sealed class Qcow2Checker
                 continue;
             }
 
-            Use(place, Header.ClusterBytes);
+            if (!Use(place, Header.ClusterBytes))
+            {
+                continue;
+            }
+
             if (await _metadata.File.ReadAsync(place, table, 0, table.Length) < 0)
             {
                 Result.CheckErrors++;
@@ -233,10 +236,11 @@ internal sealed class Qcow2Checker
 
     private void UseRefcounts()
     {
-        Use(_metadata.Refcounts.TableOffset, 8L * _metadata.Refcounts.Table.Length);
-        foreach (ulong entry in _metadata.Refcounts.Table)
+        Use(_metadata.Refcounts.TableOffset, _metadata.Refcounts.Table.Bytes);
+        Qcow2Table refcounts = _metadata.Refcounts.Table;
+        for (int i = refcounts.Next(0); i < refcounts.Length; i = refcounts.Next(i + 1))
         {
-            long block = (long)(entry & Qcow2Format.RefcountTableMask);
+            long block = (long)(refcounts[i] & Qcow2Format.RefcountTableMask);
             if (block != 0)
             {
                 if (block < 0 || (block & ClusterMask) != 0)
@@ -259,16 +263,20 @@ internal sealed class Qcow2Checker
             return;
         }
 
-        int count = BinaryPrimitives.ReadInt32BigEndian(extension);
+        uint count = BinaryPrimitives.ReadUInt32BigEndian(extension);
         long directoryBytes = BinaryPrimitives.ReadInt64BigEndian(extension.AsSpan(8));
         long directoryOffset = BinaryPrimitives.ReadInt64BigEndian(extension.AsSpan(16));
-        if (directoryBytes is < 0 or > 64 << 20 || directoryOffset < 0)
+        if (directoryBytes is < 0 or > Qcow2Format.MaxBitmapDirectoryBytes || count > Qcow2Format.MaxBitmaps)
         {
             Result.Corruptions++;
             return;
         }
 
-        Use(directoryOffset, directoryBytes);
+        if (!Use(directoryOffset, directoryBytes))
+        {
+            return;
+        }
+
         byte[] directory = new byte[directoryBytes];
         if (await _metadata.File.ReadBytesAsync(directoryOffset, directory) < 0)
         {
@@ -283,30 +291,33 @@ internal sealed class Qcow2Checker
             uint entries = BinaryPrimitives.ReadUInt32BigEndian(directory.AsSpan(position + 8));
             int name = BinaryPrimitives.ReadUInt16BigEndian(directory.AsSpan(position + 18));
             uint extra = BinaryPrimitives.ReadUInt32BigEndian(directory.AsSpan(position + 20));
-            if (entries > 0x8000000 || extra > directory.Length)
+            if (entries > Qcow2Format.MaxBitmapBytes >> Header.ClusterBits || extra > directory.Length)
             {
                 Result.Corruptions++;
                 return;
             }
 
-            Use(table, 8L * entries);
-            await UseBitmapTableAsync(table, (int)Math.Min(entries, _metadata.File.Length / 8));
+            if (Use(table, 8L * entries))
+            {
+                await UseBitmapTableAsync(table, (int)entries);
+            }
+
             position += (24 + (int)extra + name + 7) & ~7;
         }
     }
 
     private async IoTask UseBitmapTableAsync(long offset, int entries)
     {
-        ulong[] table = new ulong[entries];
+        Qcow2Table table = new(entries);
         if (await _metadata.File.ReadTableAsync(offset, table) < 0)
         {
             Result.CheckErrors++;
             return;
         }
 
-        foreach (ulong entry in table)
+        for (int i = table.Next(0); i < table.Length; i = table.Next(i + 1))
         {
-            if ((entry & Qcow2Format.OffsetMask) is not 0 and ulong place)
+            if ((table[i] & Qcow2Format.OffsetMask) is not 0 and ulong place)
             {
                 Use((long)place, Header.ClusterBytes);
             }
@@ -317,9 +328,17 @@ internal sealed class Qcow2Checker
     {
         // What is counted behind the end of the file is nobody's; a hostile table could count for ever there.
         long end = Math.Max(_highest + 1, (_metadata.File.Length + ClusterMask) >> Header.ClusterBits);
-        for (long cluster = 0; cluster < end; cluster++)
+        for (long cluster = 0; cluster < end;)
         {
+            // Neither used nor counted, page by page: most of a sparse file.
+            if (!_used.ContainsKey(cluster >> PageBits) && !_metadata.Refcounts.HasBlock(cluster))
+            {
+                cluster = Math.Min(((cluster >> PageBits) + 1) << PageBits, ((cluster >> _metadata.Refcounts.BlockBits) + 1) << _metadata.Refcounts.BlockBits);
+                continue;
+            }
+
             await CompareClusterAsync(cluster);
+            cluster++;
         }
     }
 
@@ -358,7 +377,7 @@ internal sealed class Qcow2Checker
     {
         Qcow2Mapping mapping = _metadata.Mapping;
         using NativeBuffer table = new(Header.ClusterBytes);
-        for (int i = 0; i < mapping.L1.Length; i++)
+        for (int i = mapping.L1.Next(0); i < mapping.L1.Length; i = mapping.L1.Next(i + 1))
         {
             long place = (long)(mapping.L1[i] & Qcow2Format.OffsetMask);
             if (place == 0 || (place & ClusterMask) != 0)

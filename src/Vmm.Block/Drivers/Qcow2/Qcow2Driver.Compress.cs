@@ -55,7 +55,7 @@ public sealed partial class Qcow2Driver
             result = await WritePackedAsync(offset, codec.Packed, codec.PackedBytes);
         }
 
-        _codecs.Push(codec);
+        ReturnCodec(codec);
         return result;
     }
 

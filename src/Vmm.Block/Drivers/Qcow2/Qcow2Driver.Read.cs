@@ -8,6 +8,9 @@ namespace Vmm.Block.Drivers.Qcow2;
 /// <content>Reads, and what ranges hold.</content>
 public sealed partial class Qcow2Driver
 {
+    // As many as run at once without waiting for each other; each has memory for three clusters.
+    private const int MaxIdleCodecs = 4;
+
     /// <inheritdoc/>
     public override IoTask<int> ReadAsync(long offset, IoVectors data, BlockRequestFlags flags)
     {
@@ -138,8 +141,20 @@ public sealed partial class Qcow2Driver
             data.CopyFrom(0, codec.Cluster.Span.Slice((int)(offset & (Header.ClusterBytes - 1)), (int)data.Size));
         }
 
-        _codecs.Push(codec);
+        ReturnCodec(codec);
         return result;
+    }
+
+    private void ReturnCodec(Qcow2CodecWork codec)
+    {
+        if (_codecs.Count < MaxIdleCodecs)
+        {
+            _codecs.Push(codec);
+        }
+        else
+        {
+            codec.Dispose();
+        }
     }
 
     private Qcow2CodecWork RentCodec() => _codecs.TryPop(out Qcow2CodecWork? codec) ? codec : new Qcow2CodecWork(Header.Compression)

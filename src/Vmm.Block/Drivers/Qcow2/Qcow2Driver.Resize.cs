@@ -168,18 +168,17 @@ public sealed partial class Qcow2Driver
         {
             long part = Math.Min(end - offset, StepFrom(offset, Qcow2Change.DiscardFully));
             Check(await ChangeSliceAsync(offset, part, Qcow2Change.DiscardFully), "Failed to discard cropped clusters");
+            Check(await _metadata.FreeSoonAsync(), "Failed to discard cropped clusters");
             offset += part;
         }
 
         int needed = (int)Qcow2Header.L1EntriesFor(length, Header.ClusterBits, Header.L2Bits);
-        for (int i = needed; i < _mapping.L1.Length; i++)
+        for (int i = _mapping.L1.Next(needed); i < _mapping.L1.Length; i = _mapping.L1.Next(i + 1))
         {
             ulong entry = _mapping.L1[i];
-            if (entry != 0)
-            {
-                _mapping.SetL1(i, 0);
-                FreeEntry(entry & Qcow2Format.OffsetMask, Qcow2FreeReason.Other, isTable: true);
-            }
+            _mapping.SetL1(i, 0);
+            FreeEntry(entry & Qcow2Format.OffsetMask, Qcow2FreeReason.Other, isTable: true);
+            Check(await _metadata.FreeSoonAsync(), "Failed to reduce the number of L2 tables");
         }
 
         // The guest's new end is in the file before what was behind it is used again.
@@ -219,8 +218,7 @@ public sealed partial class Qcow2Driver
             return -(int)Interop.Errno.EFBIG;
         }
 
-        ulong[] table = new ulong[entries];
-        _mapping.L1.CopyTo(table, 0);
+        Qcow2Table table = _mapping.L1.Copy((int)entries);
         int result = await _metadata.WriteAsync();
         if (result < 0)
         {
@@ -244,7 +242,7 @@ public sealed partial class Qcow2Driver
     }
 
     /// <summary>Puts another active L1, at a place that is allocated, into use, and frees the old one.</summary>
-    private async IoTask<int> ReplaceL1Async(ulong[] table, long place)
+    private async IoTask<int> ReplaceL1Async(Qcow2Table table, long place)
     {
         int result = await _file.WriteTableAsync(place, table, 0, table.Length);
         if (result >= 0)
@@ -271,7 +269,7 @@ public sealed partial class Qcow2Driver
             return result;
         }
 
-        (long oldOffset, long oldBytes) = (_mapping.L1Offset, 8L * _mapping.L1.Length);
+        (long oldOffset, long oldBytes) = (_mapping.L1Offset, _mapping.L1.Bytes);
         _mapping.L1 = table;
         _mapping.L1Offset = place;
         _mapping.L1Dirty = (int.MaxValue, -1);

@@ -12,8 +12,6 @@ namespace Vmm.Block.Drivers.Qcow2;
 /// </content>
 public sealed partial class Qcow2Driver
 {
-    private const int MaxSnapshotBytesAtOnce = 4096;
-
     private List<Qcow2Snapshot> _snapshots = [];
 
     /// <summary>The snapshots of the image, oldest first.</summary>
@@ -35,19 +33,15 @@ public sealed partial class Qcow2Driver
         {
             Check(await MarkStaleAsync(), "Could not mark the image dirty");
             Check(await _metadata.WriteAsync(), "Could not write metadata");
-            long bytes = 8L * _mapping.L1.Length;
+            long bytes = _mapping.L1.Bytes;
             long place = await _metadata.Refcounts.AllocateAsync(Math.Max((bytes + Header.ClusterBytes - 1) >> Header.ClusterBits, 1));
             Check((int)Math.Min(place, 0), "Could not allocate the snapshot's L1 table");
-            ulong[] l1 = (ulong[])_mapping.L1.Clone();
-            for (int i = 0; i < l1.Length; i++)
-            {
-                l1[i] &= ~Qcow2Format.Copied;
-            }
+            Qcow2Table l1 = _mapping.L1.Copy(_mapping.L1.Length, ~Qcow2Format.Copied);
 
             // Counts first: more of them than needed is a leak, fewer would be a loss.
             Check(await CountTreeAsync(l1, isUp: true), "Could not count the snapshot's clusters");
             Check(await _file.WriteTableAsync(place, l1, 0, l1.Length), "Could not write the snapshot's L1 table");
-            for (int i = 0; i < l1.Length; i++)
+            for (int i = l1.Next(0); i < l1.Length; i = l1.Next(i + 1))
             {
                 if (_mapping.L1[i] != l1[i])
                 {
@@ -76,7 +70,7 @@ public sealed partial class Qcow2Driver
         try
         {
             Qcow2Snapshot snapshot = FindSnapshot(idOrName);
-            ulong[] wanted = await ReadSnapshotL1Async(snapshot);
+            Qcow2Table wanted = await ReadSnapshotL1Async(snapshot);
             bool isSizeValid = snapshot.DiskBytes >= 0 && (snapshot.DiskBytes & 511) == 0
                 && Qcow2Header.L1EntriesFor(snapshot.DiskBytes, Header.ClusterBits, Header.L2Bits) <= wanted.Length;
             if (!isSizeValid)
@@ -87,13 +81,17 @@ public sealed partial class Qcow2Driver
             Check(await MarkStaleAsync(), "Could not mark the image dirty");
             Check(await _metadata.WriteAsync(), "Could not write metadata");
             Check(await GrowL1Async(wanted.Length), "Failed to grow the L1 table");
-            ulong[] old = (ulong[])_mapping.L1.Clone();
+            Qcow2Table old = _mapping.L1.Copy(_mapping.L1.Length);
             Check(await CountTreeAsync(wanted, isUp: true), "Could not count the snapshot's clusters");
             Check(await _metadata.WriteRefcountsAsync(), "Could not write metadata");
             Check(await _file.BarrierAsync(), "Could not write metadata");
             for (int i = 0; i < old.Length; i++)
             {
-                _mapping.SetL1(i, i < wanted.Length ? wanted[i] & ~Qcow2Format.Copied : 0);
+                ulong entry = i < wanted.Length ? wanted[i] & ~Qcow2Format.Copied : 0;
+                if (entry != old[i])
+                {
+                    _mapping.SetL1(i, entry);
+                }
             }
 
             Check(await _metadata.WriteAsync(), "Could not write metadata");
@@ -124,14 +122,14 @@ public sealed partial class Qcow2Driver
         try
         {
             Qcow2Snapshot snapshot = FindSnapshot(idOrName);
-            ulong[] l1 = await ReadSnapshotL1Async(snapshot);
+            Qcow2Table l1 = await ReadSnapshotL1Async(snapshot);
             Check(await MarkStaleAsync(), "Could not mark the image dirty");
             Check(await _metadata.WriteAsync(), "Could not write metadata");
             await StoreSnapshotsAsync(_snapshots.FindAll(s => s != snapshot));
             Check(await _file.BarrierAsync(), "Could not write metadata");
             _metadata.Reason = Qcow2FreeReason.Snapshot;
             Check(await CountTreeAsync(l1, isUp: false), "Failed to free the cluster and L1 table");
-            Check(await _metadata.Refcounts.UpdateAsync(snapshot.L1Offset, 8L * l1.Length, isUp: false), "Failed to free the cluster and L1 table");
+            Check(await _metadata.Refcounts.UpdateAsync(snapshot.L1Offset, l1.Bytes, isUp: false), "Failed to free the cluster and L1 table");
             await _metadata.DiscardAsync();
             Check(await FixCopiedAsync(), "Failed to update snapshot status in disk");
             Check(await _metadata.WriteAsync(), "Failed to update snapshot status in disk");
@@ -174,25 +172,31 @@ public sealed partial class Qcow2Driver
             return;
         }
 
-        for (int size = MaxSnapshotBytesAtOnce; ; size *= 2)
+        // A window of the table moves over the file: what is kept is what the entries say, not what is between them.
+        using NativeBuffer window = new(2 * Qcow2SnapshotTable.MaxEntryBytes);
+        long windowStart = long.MinValue;
+        long position = 0;
+        for (int i = 0; i < Header.SnapshotCount; i++)
         {
-            byte[] bytes = new byte[size];
-            Check(await _file.ReadBytesAsync(Header.SnapshotsOffset, bytes), "Could not read snapshots");
-            if (Qcow2SnapshotTable.Parse(bytes, Header.SnapshotCount, Header.Size, out int length) is { } snapshots)
+            position = (position + 7) & ~7L;
+            if (position < windowStart || position + Qcow2SnapshotTable.MaxEntryBytes > windowStart + window.Length)
             {
-                _snapshots = snapshots;
-                _metadata.SnapshotTableBytes = length;
-                return;
+                windowStart = position;
+                Check(await _file.ReadAsync(Header.SnapshotsOffset + position, window, 0, window.Length), "Could not read snapshots");
             }
 
-            if (size > Qcow2Format.MaxSnapshotTableBytes)
+            _snapshots.Add(Qcow2SnapshotTable.Parse(window.Span[(int)(position - windowStart)..], i, Header.Size, out int length));
+            position += length;
+            if (position > Qcow2Format.MaxSnapshotTableBytes)
             {
                 throw new QapiException("Snapshot table is too big");
             }
         }
+
+        _metadata.SnapshotTableBytes = position;
     }
 
-    private async IoTask<ulong[]> ReadSnapshotL1Async(Qcow2Snapshot snapshot)
+    private async IoTask<Qcow2Table> ReadSnapshotL1Async(Qcow2Snapshot snapshot)
     {
         if (snapshot.L1Entries is < 0 or > Qcow2Format.MaxL1Bytes / 8)
         {
@@ -204,7 +208,7 @@ public sealed partial class Qcow2Driver
             throw new QapiException("Snapshot L1 table offset invalid");
         }
 
-        ulong[] l1 = new ulong[snapshot.L1Entries];
+        Qcow2Table l1 = new(snapshot.L1Entries);
         Check(await _file.ReadTableAsync(snapshot.L1Offset, l1), "Failed to read the snapshot's L1 table");
         return l1;
     }
@@ -213,11 +217,6 @@ public sealed partial class Qcow2Driver
     private async IoTask StoreSnapshotsAsync(List<Qcow2Snapshot> snapshots)
     {
         byte[] table = Qcow2SnapshotTable.Write(snapshots);
-        if (table.Length > Qcow2Format.MaxSnapshotTableBytes)
-        {
-            throw new QapiException("Snapshot table is too big");
-        }
-
         long place = 0;
         if (table.Length > 0)
         {
@@ -241,11 +240,11 @@ public sealed partial class Qcow2Driver
     }
 
     /// <summary>Counts all that a tree of tables refers to once more, or once less: data and L2 tables.</summary>
-    private async IoTask<int> CountTreeAsync(ulong[] l1, bool isUp)
+    private async IoTask<int> CountTreeAsync(Qcow2Table l1, bool isUp)
     {
         int result = 0;
         using NativeBuffer table = new(Header.ClusterBytes);
-        for (int i = 0; i < l1.Length && result >= 0; i++)
+        for (int i = l1.Next(0); i < l1.Length && result >= 0; i = l1.Next(i + 1))
         {
             long place = (long)(l1[i] & Qcow2Format.OffsetMask);
             if (place == 0)
@@ -268,6 +267,9 @@ public sealed partial class Qcow2Driver
             {
                 result = await _metadata.Refcounts.UpdateAsync(place, Header.ClusterBytes, isUp);
             }
+
+            // What becomes free is told to the file table by table, not kept until the last one.
+            await _metadata.DiscardAsync();
         }
 
         return result;
@@ -288,10 +290,10 @@ public sealed partial class Qcow2Driver
     }
 
     /// <summary>Nothing that the tables refer to is theirs alone any more.</summary>
-    private async IoTask<int> ClearCopiedAsync(ulong[] l1)
+    private async IoTask<int> ClearCopiedAsync(Qcow2Table l1)
     {
         int result = 0;
-        for (int i = 0; i < l1.Length && result >= 0; i++)
+        for (int i = l1.Next(0); i < l1.Length && result >= 0; i = l1.Next(i + 1))
         {
             if ((l1[i] & Qcow2Format.OffsetMask) != 0)
             {
@@ -306,7 +308,7 @@ public sealed partial class Qcow2Driver
     private async IoTask<int> FixCopiedAsync()
     {
         int result = 0;
-        for (int i = 0; i < _mapping.L1.Length && result >= 0; i++)
+        for (int i = _mapping.L1.Next(0); i < _mapping.L1.Length && result >= 0; i = _mapping.L1.Next(i + 1))
         {
             long place = (long)(_mapping.L1[i] & Qcow2Format.OffsetMask);
             if (place == 0)

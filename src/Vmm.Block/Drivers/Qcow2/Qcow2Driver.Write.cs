@@ -11,6 +11,8 @@ namespace Vmm.Block.Drivers.Qcow2;
 /// </content>
 public sealed partial class Qcow2Driver
 {
+    private const long MaxIdleCopyBytes = 8 << 20;
+
     private readonly Stack<Qcow2Allocation> _freeAllocations = new();
     private readonly List<Qcow2Allocation> _allocations = [];
 
@@ -271,7 +273,7 @@ public sealed partial class Qcow2Driver
 
     private void GiveCopyBuffer(NativeBuffer buffer)
     {
-        if (_copyBuffers.Count < 64)
+        if (_copyBuffers.Count * 2L * Header.ClusterBytes < MaxIdleCopyBytes)
         {
             _copyBuffers.Push(buffer);
         }

@@ -112,13 +112,13 @@ public sealed partial class Qcow2Driver
             long part = Math.Min(bytes, StepFrom(offset, change));
             await WaitForAllAllocationsAsync(offset, part);
             result = _isFailed ? BlockResult.NoMedium : await ChangeSliceAsync(offset, part, change);
+            if (result >= 0)
+            {
+                result = await _metadata.FreeSoonAsync();
+            }
+
             offset += part;
             bytes -= part;
-        }
-
-        if (result >= 0)
-        {
-            result = await _metadata.FreeSoonAsync();
         }
 
         _lock.Exit();

@@ -132,8 +132,8 @@ public sealed partial class Qcow2Driver : BlockDriver
     private async IoTask LoadTablesAsync(Qcow2Header header)
     {
         Qcow2CacheSizes sizes = Qcow2CacheSizes.For(_options, header);
-        ulong[] table = new ulong[(long)header.RefcountTableClusters * (header.ClusterBytes / 8)];
-        ulong[] l1 = new ulong[header.L1Entries];
+        Qcow2Table table = new(header.RefcountTableClusters * (header.ClusterBytes / 8));
+        Qcow2Table l1 = new(header.L1Entries);
         Check(await _file.ReadTableAsync(header.RefcountTableOffset, table), "Could not initialize refcount handling");
         Check(await _file.ReadTableAsync(header.L1Offset, l1), "Could not read L1 table");
         Qcow2Metadata metadata = new(_file, header) { OnOverlap = RefuseOverlap };

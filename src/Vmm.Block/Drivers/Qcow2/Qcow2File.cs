@@ -72,19 +72,21 @@ internal sealed class Qcow2File(BlockEdge edge)
     /// <summary>All writes so far are on stable storage before any later one.</summary>
     internal IoTask<int> BarrierAsync() => edge.Node.FlushAsync();
 
-    /// <summary>Reads a table of 64-bit numbers.</summary>
-    internal async IoTask<int> ReadTableAsync(long offset, ulong[] table)
+    /// <summary>Reads a table; what lies behind the end of the file is zero.</summary>
+    internal async IoTask<int> ReadTableAsync(long offset, Qcow2Table table)
     {
-        if (table.Length == 0)
+        // As much as the file has of it, however long the image says that it is.
+        int entries = (int)Math.Min(table.Length, Math.Max(Length - offset + 7, 0) / 8);
+        if (entries == 0)
         {
             return 0;
         }
 
-        using NativeBuffer buffer = new(Math.Min(ChunkBytes, 8 * table.Length));
+        using NativeBuffer buffer = new(Math.Min(ChunkBytes, 8 * entries));
         int result = 0;
-        for (int done = 0; done < table.Length && result >= 0;)
+        for (int done = 0; done < entries && result >= 0;)
         {
-            int count = Math.Min(ChunkBytes / 8, table.Length - done);
+            int count = Math.Min(ChunkBytes / 8, entries - done);
             result = await ReadAsync(offset + (8L * done), buffer, 0, 8 * count);
             for (int i = 0; result >= 0 && i < count; i++)
             {
@@ -102,7 +104,7 @@ internal sealed class Qcow2File(BlockEdge edge)
     /// <param name="table">The table.</param>
     /// <param name="first">First number to be written.</param>
     /// <param name="count">How many.</param>
-    internal async IoTask<int> WriteTableAsync(long offset, ulong[] table, int first, int count)
+    internal async IoTask<int> WriteTableAsync(long offset, Qcow2Table table, int first, int count)
     {
         if (count == 0)
         {

@@ -21,6 +21,9 @@ internal static class Qcow2Format
     internal const int MaxSnapshots = 65536;
     internal const int MaxSnapshotTableBytes = 64 << 20;
     internal const int MaxSnapshotExtraBytes = 1024;
+    internal const int MaxBitmaps = 65535;
+    internal const int MaxBitmapDirectoryBytes = 1024 * MaxBitmaps;
+    internal const int MaxBitmapBytes = 512 << 20;
 
     internal const uint ExtensionEnd = 0;
     internal const uint ExtensionBackingFormat = 0xe2792aca;

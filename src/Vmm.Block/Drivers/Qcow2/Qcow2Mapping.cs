@@ -23,7 +23,7 @@ internal sealed class Qcow2Mapping
     private readonly int _compressedShift;
     private readonly bool _hasDataFile;
 
-    internal Qcow2Mapping(Qcow2Header header, ulong[] l1, Qcow2Cache slices)
+    internal Qcow2Mapping(Qcow2Header header, Qcow2Table l1, Qcow2Cache slices)
     {
         L1 = l1;
         Slices = slices;
@@ -37,7 +37,7 @@ internal sealed class Qcow2Mapping
     }
 
     /// <summary>The first level.</summary>
-    internal ulong[] L1 { get; set; }
+    internal Qcow2Table L1 { get; set; }
 
     /// <summary>Where the first level is in the file.</summary>
     internal long L1Offset { get; set; }

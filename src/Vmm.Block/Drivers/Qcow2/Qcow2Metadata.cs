@@ -189,17 +189,17 @@ internal sealed class Qcow2Metadata : IDisposable
     internal void FindMetadataClusters()
     {
         _clusters.Clear();
-        foreach (ulong entry in Mapping.L1)
+        for (int i = Mapping.L1.Next(0); i < Mapping.L1.Length; i = Mapping.L1.Next(i + 1))
         {
-            if ((entry & Qcow2Format.OffsetMask) is not 0 and ulong table)
+            if ((Mapping.L1[i] & Qcow2Format.OffsetMask) is not 0 and ulong table)
             {
                 AddMetadataCluster((long)table);
             }
         }
 
-        foreach (ulong entry in Refcounts.Table)
+        for (int i = Refcounts.Table.Next(0); i < Refcounts.Table.Length; i = Refcounts.Table.Next(i + 1))
         {
-            if ((entry & Qcow2Format.RefcountTableMask) is not 0 and ulong block)
+            if ((Refcounts.Table[i] & Qcow2Format.RefcountTableMask) is not 0 and ulong block)
             {
                 AddMetadataCluster((long)block);
             }
@@ -214,15 +214,15 @@ internal sealed class Qcow2Metadata : IDisposable
     {
         long end = offset + bytes;
         string? what = offset < ClusterBytes ? "qcow2_header"
-            : Overlaps(Mapping.L1Offset, 8L * Mapping.L1.Length) ? "active L1 table"
-            : Overlaps(Refcounts.TableOffset, 8L * Refcounts.Table.Length) ? "refcount table"
+            : Overlaps(Mapping.L1Offset, Mapping.L1.Bytes) ? "active L1 table"
+            : Overlaps(Refcounts.TableOffset, Refcounts.Table.Bytes) ? "refcount table"
             : Overlaps(Header.SnapshotsOffset, SnapshotTableBytes) ? "snapshot table"
             : null;
         for (long cluster = offset >> Header.ClusterBits; what is null && cluster << Header.ClusterBits < end; cluster++)
         {
             if (_clusters.Contains(cluster))
             {
-                what = Refcounts.Table.AsSpan().Contains((ulong)cluster << Header.ClusterBits) ? "refcount block" : "active L2 table";
+                what = Refcounts.Table.Contains((ulong)cluster << Header.ClusterBits) ? "refcount block" : "active L2 table";
             }
         }
 

@@ -11,6 +11,8 @@ namespace Vmm.Block.Drivers.Qcow2;
 /// </summary>
 internal sealed class Qcow2Refcounts
 {
+    private const long MaxCountedBehindFile = 1 << 24;
+
     private readonly Qcow2Metadata _metadata;
     private readonly Qcow2Limbo _limbo;
     private readonly int _clusterBits;
@@ -18,7 +20,7 @@ internal sealed class Qcow2Refcounts
     private readonly int _blockBits;
     private long _freeIndex;
 
-    internal Qcow2Refcounts(Qcow2Metadata metadata, Qcow2Header header, ulong[] table, Qcow2Cache blocks, Qcow2Limbo limbo)
+    internal Qcow2Refcounts(Qcow2Metadata metadata, Qcow2Header header, Qcow2Table table, Qcow2Cache blocks, Qcow2Limbo limbo)
     {
         _metadata = metadata;
         _limbo = limbo;
@@ -31,7 +33,7 @@ internal sealed class Qcow2Refcounts
     }
 
     /// <summary>Offsets of the refcount blocks.</summary>
-    internal ulong[] Table { get; private set; }
+    internal Qcow2Table Table { get; private set; }
 
     /// <summary>Where the table is in the file.</summary>
     internal long TableOffset { get; private set; }
@@ -47,6 +49,9 @@ internal sealed class Qcow2Refcounts
 
     /// <summary>Highest count that fits.</summary>
     internal ulong Max => _order == 6 ? ulong.MaxValue : (1UL << (1 << _order)) - 1;
+
+    /// <summary>True when there is a block that counts a cluster.</summary>
+    internal bool HasBlock(long cluster) => BlockOffset(cluster) != 0;
 
     /// <summary>Binary logarithm of the clusters that a block counts.</summary>
     internal int BlockBits => _blockBits;
@@ -244,7 +249,7 @@ internal sealed class Qcow2Refcounts
     }
 
     /// <summary>Puts another table, which is in the file at the offset, into use.</summary>
-    internal void ReplaceTable(ulong[] table, long offset)
+    internal void ReplaceTable(Qcow2Table table, long offset)
     {
         Table = table;
         TableOffset = offset;
@@ -268,7 +273,7 @@ internal sealed class Qcow2Refcounts
             return 0;
         }
 
-        long offset = (long)(Table[index] & Qcow2Format.RefcountTableMask);
+        long offset = (long)(Table[(int)index] & Qcow2Format.RefcountTableMask);
         return offset < 0 || (offset & (ClusterBytes - 1)) != 0 ? -1 : offset;
     }
 
@@ -327,9 +332,11 @@ internal sealed class Qcow2Refcounts
         long run = 0;
         long cluster = _freeIndex;
         long limit = 1L << (56 - _clusterBits);
+        long fileEnd = Math.Max(_metadata.File.Length >> _clusterBits, NeverUsed);
         while (run < count)
         {
-            if (cluster >= limit)
+            // Counts of clusters far behind the file are nobody's, and could go on for ever.
+            if (cluster >= limit || cluster - run > fileEnd + MaxCountedBehindFile)
             {
                 return -(long)Errno.EFBIG;
             }
@@ -385,7 +392,7 @@ internal sealed class Qcow2Refcounts
         long last = (cluster + count - 1) >> _blockBits;
         for (long index = cluster >> _blockBits; index <= last; index++)
         {
-            if (index < Table.Length && (Table[index] & Qcow2Format.RefcountTableMask) != 0)
+            if (index < Table.Length && (Table[(int)index] & Qcow2Format.RefcountTableMask) != 0)
             {
                 continue;
             }
@@ -414,7 +421,7 @@ internal sealed class Qcow2Refcounts
                 return await GrowTableAsync(own + 1);
             }
 
-            bool isSelf = (Table[own] & Qcow2Format.RefcountTableMask) == 0;
+            bool isSelf = (Table[(int)own] & Qcow2Format.RefcountTableMask) == 0;
             long target = isSelf ? own : index;
             long offset = cluster << _clusterBits;
             int result = _metadata.CheckOverlap(offset, ClusterBytes, isNew: true);
@@ -462,11 +469,11 @@ internal sealed class Qcow2Refcounts
             return result;
         }
 
-        Table[index] = (ulong)offset;
+        Table[(int)index] = (ulong)offset;
         result = await _metadata.File.WriteTableAsync(TableOffset, Table, (int)index, 1);
         if (result < 0)
         {
-            Table[index] = 0;
+            Table[(int)index] = 0;
             return result;
         }
 
@@ -511,12 +518,11 @@ internal sealed class Qcow2Refcounts
             return -(int)Errno.EFBIG;
         }
 
-        ulong[] table = new ulong[tableClusters * perTableCluster];
-        Table.CopyTo(table, 0);
+        Qcow2Table table = Table.Copy((int)(tableClusters * perTableCluster));
         int result = 0;
         for (long i = 0; i < blocks && result >= 0; i++)
         {
-            table[Table.Length + i] = (ulong)((start + i) << _clusterBits);
+            table[(int)(Table.Length + i)] = (ulong)((start + i) << _clusterBits);
             result = await Blocks.CreateAsync((start + i) << _clusterBits);
             if (result >= 0)
             {
@@ -535,7 +541,7 @@ internal sealed class Qcow2Refcounts
         return result < 0 ? result : await SwitchTableAsync(table, (start + blocks) << _clusterBits, (int)tableClusters);
     }
 
-    private async IoTask<int> SwitchTableAsync(ulong[] table, long offset, int clusters)
+    private async IoTask<int> SwitchTableAsync(Qcow2Table table, long offset, int clusters)
     {
         int result = await _metadata.WriteRefcountsAsync();
         if (result >= 0)
@@ -558,15 +564,12 @@ internal sealed class Qcow2Refcounts
             return result;
         }
 
-        for (int i = Table.Length; i < table.Length; i++)
+        for (int i = table.Next(Table.Length); i < table.Length; i = table.Next(i + 1))
         {
-            if (table[i] != 0)
-            {
-                _metadata.AddMetadataCluster((long)table[i]);
-            }
+            _metadata.AddMetadataCluster((long)table[i]);
         }
 
-        (long oldOffset, long oldBytes) = (TableOffset, 8L * Table.Length);
+        (long oldOffset, long oldBytes) = (TableOffset, Table.Bytes);
         ReplaceTable(table, offset);
         _metadata.FreeLater(oldOffset, oldBytes);
         return 0;

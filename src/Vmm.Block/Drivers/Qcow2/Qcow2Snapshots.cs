@@ -45,87 +45,80 @@ internal static class Qcow2SnapshotTable
     private const int FixedBytes = 40;
     private const int KnownExtraBytes = 24;
 
-    /// <summary>Reads a table.</summary>
-    /// <param name="bytes">The file from the beginning of the table on.</param>
-    /// <param name="count">Number of snapshots.</param>
+    /// <summary>Longest entry that is taken.</summary>
+    internal const int MaxEntryBytes = FixedBytes + Qcow2Format.MaxSnapshotExtraBytes + (2 * ushort.MaxValue);
+
+    /// <summary>Reads an entry.</summary>
+    /// <param name="bytes">The table from the entry on, at least as much as the longest entry has.</param>
+    /// <param name="index">Its number.</param>
     /// <param name="diskBytes">Size of the disk, for snapshots that do not say theirs.</param>
-    /// <param name="length">Bytes of the table.</param>
-    /// <returns>Null when more bytes are needed.</returns>
-    /// <exception cref="QapiException">It cannot be a table.</exception>
-    internal static List<Qcow2Snapshot>? Parse(ReadOnlySpan<byte> bytes, int count, long diskBytes, out int length)
+    /// <param name="length">Bytes of the entry; the next one begins at the next multiple of 8.</param>
+    /// <exception cref="QapiException">It cannot be an entry.</exception>
+    internal static Qcow2Snapshot Parse(ReadOnlySpan<byte> bytes, int index, long diskBytes, out int length)
     {
-        List<Qcow2Snapshot> snapshots = [];
-        long position = 0;
-        length = 0;
-        for (int i = 0; i < count; i++)
+        uint extraBytes = BinaryPrimitives.ReadUInt32BigEndian(bytes[36..]);
+        if (extraBytes > Qcow2Format.MaxSnapshotExtraBytes)
         {
-            position = (position + 7) & ~7L;
-            if (bytes.Length - position < FixedBytes)
-            {
-                return null;
-            }
-
-            ReadOnlySpan<byte> entry = bytes[(int)position..];
-            uint extraBytes = BinaryPrimitives.ReadUInt32BigEndian(entry[36..]);
-            if (extraBytes > Qcow2Format.MaxSnapshotExtraBytes)
-            {
-                throw new QapiException($"Too much extra metadata in snapshot table entry {i}");
-            }
-
-            int idBytes = BinaryPrimitives.ReadUInt16BigEndian(entry[12..]);
-            int nameBytes = BinaryPrimitives.ReadUInt16BigEndian(entry[14..]);
-            int all = FixedBytes + (int)extraBytes + idBytes + nameBytes;
-            if (entry.Length < all)
-            {
-                return null;
-            }
-
-            snapshots.Add(ReadEntry(entry[..all], (int)extraBytes, idBytes, diskBytes));
-            position += all;
-            if (position > Qcow2Format.MaxSnapshotTableBytes)
-            {
-                throw new QapiException("Snapshot table is too big");
-            }
+            throw new QapiException($"Too much extra metadata in snapshot table entry {index}");
         }
 
-        length = (int)position;
-        return snapshots;
+        int idBytes = BinaryPrimitives.ReadUInt16BigEndian(bytes[12..]);
+        int nameBytes = BinaryPrimitives.ReadUInt16BigEndian(bytes[14..]);
+        length = FixedBytes + (int)extraBytes + idBytes + nameBytes;
+        return ReadEntry(bytes[..length], (int)extraBytes, idBytes, diskBytes);
     }
 
     /// <summary>A table as bytes.</summary>
+    /// <exception cref="QapiException">It would be too big.</exception>
     internal static byte[] Write(IReadOnlyList<Qcow2Snapshot> snapshots)
     {
-        List<byte> all = [];
+        long bytes = 0;
+        bool isValid = true;
         foreach (Qcow2Snapshot snapshot in snapshots)
         {
-            while ((all.Count & 7) != 0)
-            {
-                all.Add(0);
-            }
-
-            byte[] id = Encoding.UTF8.GetBytes(snapshot.Id);
-            byte[] name = Encoding.UTF8.GetBytes(snapshot.Name);
-            byte[] entry = new byte[FixedBytes + KnownExtraBytes + snapshot.Unknown.Length + id.Length + name.Length];
-            Span<byte> span = entry;
-            BinaryPrimitives.WriteInt64BigEndian(span, snapshot.L1Offset);
-            BinaryPrimitives.WriteInt32BigEndian(span[8..], snapshot.L1Entries);
-            BinaryPrimitives.WriteUInt16BigEndian(span[12..], (ushort)id.Length);
-            BinaryPrimitives.WriteUInt16BigEndian(span[14..], (ushort)name.Length);
-            BinaryPrimitives.WriteUInt32BigEndian(span[16..], snapshot.Seconds);
-            BinaryPrimitives.WriteUInt32BigEndian(span[20..], snapshot.Nanoseconds);
-            BinaryPrimitives.WriteUInt64BigEndian(span[24..], snapshot.ClockNs);
-            BinaryPrimitives.WriteUInt32BigEndian(span[32..], snapshot.StateBytes > uint.MaxValue ? 0 : (uint)snapshot.StateBytes);
-            BinaryPrimitives.WriteInt32BigEndian(span[36..], KnownExtraBytes + snapshot.Unknown.Length);
-            BinaryPrimitives.WriteInt64BigEndian(span[40..], snapshot.StateBytes);
-            BinaryPrimitives.WriteInt64BigEndian(span[48..], snapshot.DiskBytes);
-            BinaryPrimitives.WriteInt64BigEndian(span[56..], snapshot.InstructionCount);
-            snapshot.Unknown.CopyTo(span[64..]);
-            id.CopyTo(span[(64 + snapshot.Unknown.Length)..]);
-            name.CopyTo(span[(64 + snapshot.Unknown.Length + id.Length)..]);
-            all.AddRange(entry);
+            bytes = ((bytes + 7) & ~7L) + EntryBytes(snapshot);
+            isValid &= Encoding.UTF8.GetByteCount(snapshot.Id) <= ushort.MaxValue && Encoding.UTF8.GetByteCount(snapshot.Name) <= ushort.MaxValue;
         }
 
-        return [.. all];
+        if (!isValid || bytes > Qcow2Format.MaxSnapshotTableBytes)
+        {
+            throw new QapiException("Snapshot table is too big");
+        }
+
+        byte[] all = new byte[bytes];
+        int position = 0;
+        foreach (Qcow2Snapshot snapshot in snapshots)
+        {
+            position = (position + 7) & ~7;
+            int length = EntryBytes(snapshot);
+            WriteEntry(snapshot, all.AsSpan(position, length));
+            position += length;
+        }
+
+        return all;
+    }
+
+    private static int EntryBytes(Qcow2Snapshot snapshot) => FixedBytes + KnownExtraBytes + snapshot.Unknown.Length
+        + Encoding.UTF8.GetByteCount(snapshot.Id) + Encoding.UTF8.GetByteCount(snapshot.Name);
+
+    private static void WriteEntry(Qcow2Snapshot snapshot, Span<byte> span)
+    {
+        int text = FixedBytes + KnownExtraBytes + snapshot.Unknown.Length;
+        int idBytes = Encoding.UTF8.GetBytes(snapshot.Id, span[text..]);
+        int nameBytes = Encoding.UTF8.GetBytes(snapshot.Name, span[(text + idBytes)..]);
+        BinaryPrimitives.WriteInt64BigEndian(span, snapshot.L1Offset);
+        BinaryPrimitives.WriteInt32BigEndian(span[8..], snapshot.L1Entries);
+        BinaryPrimitives.WriteUInt16BigEndian(span[12..], (ushort)idBytes);
+        BinaryPrimitives.WriteUInt16BigEndian(span[14..], (ushort)nameBytes);
+        BinaryPrimitives.WriteUInt32BigEndian(span[16..], snapshot.Seconds);
+        BinaryPrimitives.WriteUInt32BigEndian(span[20..], snapshot.Nanoseconds);
+        BinaryPrimitives.WriteUInt64BigEndian(span[24..], snapshot.ClockNs);
+        BinaryPrimitives.WriteUInt32BigEndian(span[32..], snapshot.StateBytes > uint.MaxValue ? 0 : (uint)snapshot.StateBytes);
+        BinaryPrimitives.WriteInt32BigEndian(span[36..], KnownExtraBytes + snapshot.Unknown.Length);
+        BinaryPrimitives.WriteInt64BigEndian(span[40..], snapshot.StateBytes);
+        BinaryPrimitives.WriteInt64BigEndian(span[48..], snapshot.DiskBytes);
+        BinaryPrimitives.WriteInt64BigEndian(span[56..], snapshot.InstructionCount);
+        snapshot.Unknown.CopyTo(span[64..]);
     }
 
     private static Qcow2Snapshot ReadEntry(ReadOnlySpan<byte> entry, int extraBytes, int idBytes, long diskBytes)
@@ -143,8 +136,15 @@ internal static class Qcow2SnapshotTable
             DiskBytes = extraBytes >= 16 ? BinaryPrimitives.ReadInt64BigEndian(extra[8..]) : diskBytes,
             InstructionCount = extraBytes >= 24 ? BinaryPrimitives.ReadInt64BigEndian(extra[16..]) : -1,
             Unknown = extraBytes > KnownExtraBytes ? extra[KnownExtraBytes..].ToArray() : [],
-            Id = Encoding.UTF8.GetString(text[..idBytes]),
-            Name = Encoding.UTF8.GetString(text[idBytes..]),
+            Id = Text(text[..idBytes]),
+            Name = Text(text[idBytes..]),
         };
+    }
+
+    // As a C program sees it: to the first NUL.
+    private static string Text(ReadOnlySpan<byte> bytes)
+    {
+        int end = bytes.IndexOf((byte)0);
+        return Encoding.UTF8.GetString(end < 0 ? bytes : bytes[..end]);
     }
 }
