@@ -63,13 +63,13 @@ public sealed partial class BlockGraph
     internal async IoTask AttachChildAsync(BlockNode node, ChildDefinition child)
     {
         BlockNode target = await ResolveAsync(child.Reference, node.Options.ForChild(child.Role, node.Driver.IsFormat));
-        if (target.Reaches(node))
-        {
-            throw new QapiException($"Making '{target.Name}' a {child.Name} child of '{node.Name}' would create a cycle");
-        }
-
         try
         {
+            if (target.Reaches(node))
+            {
+                throw new QapiException($"Making '{target.Name}' a {child.Name} child of '{node.Name}' would create a cycle");
+            }
+
             Attach(node, target, child.Name, child.Role, BlockPermissions.None, BlockPermissions.All);
         }
         catch (QapiException)
