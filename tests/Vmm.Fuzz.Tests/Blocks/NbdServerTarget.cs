@@ -47,7 +47,7 @@ internal sealed class NbdServerTarget : FuzzTarget
         loop.Bind();
         BlockGraph graph = new(loop, new BlockDriverRegistry(new FdSets(), new LoopWorkers(), new ThrottleGroups(loop.Clocks)));
         BlockNode node = loop.RunUntil(graph.OpenAsync(Read($$"""{"driver": "null-co", "node-name": "n", "size": {{NodeBytes}}, "read-zeroes": true}""")));
-        BlockExportFactory factory = new(graph, new BlockBackends(graph), static _ => null);
+        BlockExportFactory factory = new(graph, static _ => null);
         factory.StartServer([], 0);
         loop.RunUntil(factory.AddAsync(new BlockExportOptions
         {
