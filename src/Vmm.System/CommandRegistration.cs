@@ -1,5 +1,6 @@
 using Vmm.Block;
 using Vmm.Block.Backend;
+using Vmm.Block.Drives;
 using Vmm.Block.Exports;
 using Vmm.Block.Graph;
 using Vmm.Block.Jobs;
@@ -35,6 +36,7 @@ internal sealed record CommandTargets(
     FdSets FdSets,
     BlockGraph Blocks,
     BlockBackends Drives,
+    DriveTable DriveTable,
     JobManager Jobs,
     ThrottleGroups ThrottleGroups,
     QomTree Tree,

@@ -1,5 +1,6 @@
 using Vmm.Block.Backend;
 using Vmm.Block.Drivers;
+using Vmm.Block.Drives;
 using Vmm.Block.Graph;
 using Vmm.Block.Jobs;
 using Vmm.Block.Qmp;
@@ -64,6 +65,7 @@ internal sealed partial class VirtualMachine
     private readonly ThrottleGroups _throttleGroups;
     private readonly BlockGraph _blocks;
     private readonly BlockBackends _drives;
+    private readonly DriveTable _driveTable;
     private readonly MachineIoLock _ioLock;
     private Action<HmpTable>? _fillHuman;
     private IAccelerator? _accelerator;
@@ -105,7 +107,10 @@ internal sealed partial class VirtualMachine
         };
         _blocks = new BlockGraph(_loop, new BlockDriverRegistry(_fdSets, new LoopWorkers(), _throttleGroups));
         _blocks.ThresholdExceeded = (node, threshold, above) => _loop.Post(() => _monitors.Emit(new BlockWriteThresholdEvent(node.Name, (ulong)above, (ulong)threshold)));
+        _blocks.Announce = static text => StdIo.Error.Write(text);
+        _blocks.Warn = text => Reporter.Report(DiagnosticKind.Warning, _location, text);
         _drives = new BlockBackends(_blocks);
+        _driveTable = new DriveTable(_blocks, _drives, _throttleGroups);
         _chardevs = new ChardevRegistry(host, _tree.Chardevs);
     }
 
@@ -189,6 +194,7 @@ internal sealed partial class VirtualMachine
         _objectContext.PreallocThreads = _configuration.PreallocMemory ? (int)smp.Cpus : 0;
         AddObjects();
         AddBlockdevs();
+        AddDrives(type);
         ChooseAccelerator();
         CheckCpuCount("SMP", (int)smp.Cpus);
         CheckCpuCount("hotpluggable", (int)smp.MaxCpus);
@@ -248,6 +254,7 @@ internal sealed partial class VirtualMachine
         }
 
         machine.Build(Environment(run));
+        CheckOrphanedDrives();
         foreach (LegacyBackend console in _debugConsoles)
         {
             _location = console.Location;
@@ -255,13 +262,9 @@ internal sealed partial class VirtualMachine
             _devices.Add(new QDict { ["driver"] = "isa-debugcon", ["iobase"] = "0xe9", ["chardev"] = console.ChardevId }, isKeyval: true);
         }
 
-        foreach (DeviceOption device in _configuration.Devices)
-        {
-            _location = device.Location;
-            _devices.Add(device.Properties, isKeyval: !device.IsJson);
-        }
-
-        _location = null;
+        AddDevices(isJson: false);
+        AddVirtioDrives(machine.MachineType);
+        AddDevices(isJson: true);
         machine.Complete();
         WarnOfUnusedGlobals();
         CreateQtest(_qtest);
@@ -550,22 +553,6 @@ internal sealed partial class VirtualMachine
         _location = null;
     }
 
-    private void AddBlockdevs()
-    {
-        foreach (BlockdevOption option in _configuration.Blockdevs)
-        {
-            _location = option.Location;
-            if (option.Options.NodeName is null)
-            {
-                throw new QapiException("'node-name' must be specified for the root node");
-            }
-
-            _blocks.AddMonitorOwned(_loop.RunUntil(_blocks.OpenAsync(option.Options)));
-        }
-
-        _location = null;
-    }
-
     // The operator lets the guest go on: what went wrong before is taken to be mended. A back end that a device has for itself keeps its status, as
     // in QEMU.
     private void ResetIoStatus(bool running)
@@ -587,7 +574,7 @@ internal sealed partial class VirtualMachine
         _monitors.ParseOptions = ParseDeviceOptions;
         _summary.Uuid = (_configuration.Uuid ?? Guid.Empty).ToString();
         _fdSets.IsRunning = () => run.IsRunning;
-        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _drives, new JobManager(_blocks, _monitors), _throttleGroups, _tree, _devices, _objects, run, _summary, _ram, _traces, _workers, _yank, _cpuHost, log, ExitPreconfig, () => _machine));
+        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _drives, _driveTable, new JobManager(_blocks, _monitors), _throttleGroups, _tree, _devices, _objects, run, _summary, _ram, _traces, _workers, _yank, _cpuHost, log, ExitPreconfig, () => _machine));
     }
 
     // The first one for -1; null where there is none.

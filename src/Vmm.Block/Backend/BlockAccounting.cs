@@ -34,6 +34,12 @@ public sealed class BlockAccounting
     /// <summary>Requests that were invalid make the back end busy.</summary>
     public bool CountsInvalid { get; set; } = true;
 
+    /// <summary>Lengths in seconds of the intervals for which latencies are kept.</summary>
+    public IReadOnlyList<long> Intervals { get; private set; } = [];
+
+    /// <summary>Keeps latencies for intervals. Before the first request.</summary>
+    public void SetIntervals(IReadOnlyList<long> seconds) => Intervals = seconds;
+
     /// <summary>End of the last request, on the real-time clock; 0 before the first.</summary>
     public long LastNs => Volatile.Read(ref _lastNs);
 

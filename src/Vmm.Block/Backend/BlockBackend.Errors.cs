@@ -18,8 +18,8 @@ public sealed partial class BlockBackend
     /// <inheritdoc/>
     public void SetErrorPolicy(BlockErrorPolicy read, BlockErrorPolicy write)
     {
-        _onReadError = read == BlockErrorPolicy.Auto ? BlockErrorPolicy.Report : read;
-        _onWriteError = write == BlockErrorPolicy.Auto ? BlockErrorPolicy.Enospc : write;
+        _onReadError = read == BlockErrorPolicy.Auto ? _onReadError : read;
+        _onWriteError = write == BlockErrorPolicy.Auto ? _onWriteError : write;
     }
 
     private bool HasIoStatus => _device is not null

@@ -47,7 +47,13 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     public bool IsInserted => _root is not null;
 
     /// <inheritdoc/>
-    public bool IsReadOnly => _root?.Node.IsReadOnly ?? false;
+    public bool IsReadOnly => _root?.Node.IsReadOnly ?? IsRootReadOnly;
+
+    /// <summary>A medium that is put in without saying so is not written.</summary>
+    public bool IsRootReadOnly { get; set; }
+
+    /// <summary>What becomes of writes of zeroes to a medium that is put in.</summary>
+    public Options.DetectZeroesMode RootDetectZeroes { get; set; }
 
     /// <inheritdoc/>
     public long Length => _root?.Node.Length ?? BlockResult.NoMedium;

@@ -135,6 +135,12 @@ public abstract class BlockDriver
     /// <summary>The name of the file that would open this node again; null when only options can say it.</summary>
     public virtual string? ExactFilename => null;
 
+    /// <summary>The name of the file in which the image is, to which names in the image are relative; null when only options can say it.</summary>
+    public virtual string? FileName => ExactFilename;
+
+    /// <summary>The backing file is another one than the image itself names.</summary>
+    public virtual bool IsBackingOverridden => false;
+
     /// <summary>The options that say what this node is, without its children and without those that only say how it is used.</summary>
     public virtual void DescribeOptions(QDict options)
     {

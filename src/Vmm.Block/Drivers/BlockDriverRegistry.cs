@@ -6,6 +6,7 @@ using Vmm.Block.Options;
 using Vmm.Block.Throttling;
 using Vmm.EventLoop.Tasks;
 using Vmm.ObjectModel.Fds;
+using Vmm.Qapi;
 
 namespace Vmm.Block.Drivers;
 
@@ -32,11 +33,33 @@ public sealed class BlockDriverInfo
 
     /// <summary>For image formats that can be told by their contents.</summary>
     public ImageProbe? Probe { get; init; }
+
+    /// <summary>Has contents of its own, as opposed to formats and filters, which show those of a child called "file".</summary>
+    public bool IsProtocol { get; init; }
+
+    /// <summary>Cannot do without a child called "file".</summary>
+    public bool NeedsFile { get; init; }
+
+    /// <summary>Cannot do without a file name.</summary>
+    public bool NeedsFilename { get; init; }
+
+    /// <summary>What file names begin with, before a colon, that the driver opens.</summary>
+    public IReadOnlyList<string> Protocols { get; init; } = [];
+
+    /// <summary>Puts what a file name says into options. Without it names are paths.</summary>
+    public Action<string, QDict>? ParseName { get; init; }
+
+    /// <summary>Makes options in the spelling of old those of today.</summary>
+    public Action<QDict>? Normalise { get; init; }
 }
 
 /// <summary>The drivers that there are. Filled before the first node is opened.</summary>
 public sealed class BlockDriverRegistry
 {
+    private static readonly string[] s_file = ["file"];
+    private static readonly string[] s_hostDevice = ["host_device"];
+    private static readonly string[] s_nbd = ["nbd", "nbd+tcp", "nbd+unix"];
+
     private readonly Dictionary<BlockdevDriver, BlockDriverInfo> _drivers = [];
 
     /// <summary>The built-in drivers.</summary>
@@ -45,19 +68,21 @@ public sealed class BlockDriverRegistry
     /// <param name="groups">For throttle filters.</param>
     public BlockDriverRegistry(FdSets fdSets, LoopWorkers workers, ThrottleGroups groups)
     {
-        Add(BlockdevDriver.File, new BlockDriverInfo { Create = o => new FileDriver(o.File!, isDevice: false, fdSets, workers) });
-        Add(BlockdevDriver.HostDevice, new BlockDriverInfo { Create = o => new FileDriver(o.HostDevice!, isDevice: true, fdSets, workers) });
-        Add(BlockdevDriver.Nbd, new BlockDriverInfo { Create = o => new NbdDriver(o.Nbd!, workers) });
-        Add(BlockdevDriver.NullCo, new BlockDriverInfo { Create = static o => new NullDriver("null-co", o.NullCo!) });
-        Add(BlockdevDriver.NullAio, new BlockDriverInfo { Create = static o => new NullDriver("null-aio", o.NullAio!) });
+        Add(BlockdevDriver.File, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_file, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.File!, isDevice: false, fdSets, workers) });
+        Add(BlockdevDriver.HostDevice, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_hostDevice, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.HostDevice!, isDevice: true, fdSets, workers) });
+        Add(BlockdevDriver.Nbd, new BlockDriverInfo { IsProtocol = true, Protocols = s_nbd, ParseName = NbdNames.Parse, Normalise = NbdNames.Normalise, Create = o => new NbdDriver(o.Nbd!, workers) });
+        Add(BlockdevDriver.NullCo, new BlockDriverInfo { IsProtocol = true, Protocols = ["null-co"], ParseName = ImageNames.ParseNull, Create = static o => new NullDriver("null-co", o.NullCo!) });
+        Add(BlockdevDriver.NullAio, new BlockDriverInfo { IsProtocol = true, Protocols = ["null-aio"], ParseName = ImageNames.ParseNull, Create = static o => new NullDriver("null-aio", o.NullAio!) });
         Add(BlockdevDriver.Qcow2, new BlockDriverInfo
         {
+            NeedsFile = true,
             Create = o => new Qcow2Driver(o.Qcow2!, workers),
             Children = static o => Qcow2Children(o.Qcow2!),
             Probe = static (head, _) => Qcow2Header.Probe(head),
         });
         Add(BlockdevDriver.Raw, new BlockDriverInfo
         {
+            NeedsFile = true,
             Create = static o => new RawDriver(o.Raw!),
             Children = static o =>
             [
@@ -69,6 +94,7 @@ public sealed class BlockDriverRegistry
         });
         Add(BlockdevDriver.Throttle, new BlockDriverInfo
         {
+            NeedsFile = true,
             Create = o => new ThrottleDriver(o.Throttle!, groups),
             Children = static o => [new ChildDefinition("file", ChildRole.Filtered | ChildRole.Primary, o.Throttle!.File)],
         });
@@ -96,6 +122,51 @@ public sealed class BlockDriverRegistry
 
     /// <summary>The driver of that name.</summary>
     public BlockDriverInfo Find(BlockdevDriver driver) => _drivers[driver];
+
+    /// <summary>The driver of that name; null when there is none.</summary>
+    public BlockDriverInfo? TryFind(BlockdevDriver driver) => _drivers.GetValueOrDefault(driver);
+
+    /// <summary>The names of all drivers, sorted.</summary>
+    public IReadOnlyList<string> Names
+    {
+        get
+        {
+            List<string> names = [];
+            foreach (BlockdevDriver driver in _drivers.Keys)
+            {
+                names.Add(driver.ToWire());
+            }
+
+            names.Sort(StringComparer.Ordinal);
+            return names;
+        }
+    }
+
+    /// <summary>The protocol that opens a file name.</summary>
+    /// <param name="name">The name.</param>
+    /// <param name="hasPrefix">What stands before a colon names the protocol; else all names are paths.</param>
+    /// <exception cref="QapiException">There is no such protocol.</exception>
+    public BlockdevDriver ProtocolOf(string name, bool hasPrefix)
+    {
+        if (!hasPrefix || !ImageNames.HasProtocol(name))
+        {
+            return ImageNames.IsDevice(name) ? BlockdevDriver.HostDevice : BlockdevDriver.File;
+        }
+
+        string protocol = name[..name.IndexOf(':')];
+        foreach ((BlockdevDriver driver, BlockDriverInfo info) in _drivers)
+        {
+            foreach (string known in info.Protocols)
+            {
+                if (known == protocol)
+                {
+                    return driver;
+                }
+            }
+        }
+
+        throw new QapiException($"Unknown protocol '{protocol}'");
+    }
 
     private static List<ChildDefinition> Qcow2Children(BlockdevOptionsQcow2 options)
     {

@@ -10,6 +10,8 @@ namespace Vmm.Block.Drivers;
 /// <summary>An image without metadata, or a window of its file.</summary>
 public sealed class RawDriver : FilterDriver
 {
+    private const int ProbedBytes = 512;
+
     private readonly long _offset;
     private readonly long? _size;
 
@@ -78,12 +80,18 @@ public sealed class RawDriver : FilterDriver
     }
 
     /// <inheritdoc/>
+    public override void RefreshLimits(ref BlockLimits limits) =>
+        limits.RequestAlignment = Math.Max(Child.Limits.RequestAlignment, Node.IsProbed ? ProbedBytes : 1);
+
+    /// <inheritdoc/>
     public override IoTask<int> ReadAsync(long offset, IoVectors data, BlockRequestFlags flags) =>
         Check(offset, data.Size) is < 0 and int error ? new(error) : Child.ReadAsync(offset + _offset, data, flags);
 
     /// <inheritdoc/>
     public override IoTask<int> WriteAsync(long offset, IoVectors data, BlockRequestFlags flags) =>
-        Check(offset, data.Size) is < 0 and int error ? new(error) : Child.WriteAsync(offset + _offset, data, flags);
+        Check(offset, data.Size) is < 0 and int error ? new(error)
+        : offset == 0 && Node.IsProbed && LooksLikeAnImage(data) ? new(-(int)Errno.EPERM)
+        : Child.WriteAsync(offset + _offset, data, flags);
 
     /// <inheritdoc/>
     public override IoTask<int> WriteZeroesAsync(long offset, long bytes, BlockRequestFlags flags) =>
@@ -111,6 +119,14 @@ public sealed class RawDriver : FilterDriver
         }
 
         return Child.TruncateAsync(length + _offset, exact, prealloc, zeroed);
+    }
+
+    // A guest could otherwise make the next run of the program take its data for an image of another format, with a backing file of its choice.
+    private bool LooksLikeAnImage(IoVectors data)
+    {
+        Span<byte> head = stackalloc byte[ProbedBytes];
+        data.CopyTo(0, head);
+        return Node.Graph.DriverRegistry.Probe(head, null) != FormatName;
     }
 
     // A window does not grow by writes behind its end.

@@ -14,13 +14,19 @@ public sealed partial class BlockGraph
     /// <param name="options">The options.</param>
     /// <param name="inherited">What a parent hands down; null for a node of its own.</param>
     /// <exception cref="QapiException">It cannot be opened; nothing is left of it.</exception>
-    public async IoTask<BlockNode> OpenAsync(BlockdevOptions options, NodeOptions? inherited = null)
+    public IoTask<BlockNode> OpenAsync(BlockdevOptions options, NodeOptions? inherited = null) => OpenAsync(options, inherited, default);
+
+    private async IoTask<BlockNode> OpenAsync(BlockdevOptions options, NodeOptions? inherited, OpenHints hints)
     {
         MainLoop.AssertOnHomeLoop();
         NodeOptions common = NodeOptions.Resolve(options, inherited);
         string name = TakeName(options.NodeName);
         BlockDriverInfo info = DriverRegistry.Find(options.Driver);
-        BlockNode node = new(this, name, options.NodeName is not null, info.Create(options), common);
+        BlockNode node = new(this, name, options.NodeName is not null, info.Create(options), common)
+        {
+            IsProbed = hints.IsProbed,
+            BackingOptions = hints.Backing,
+        };
         _nodes.Add(name, node);
         bool isOpened = false;
         try
@@ -33,6 +39,11 @@ public sealed partial class BlockGraph
             _order.Add(node);
             await node.Driver.OpenAsync();
             isOpened = true;
+            if (hints.Backing is not null && !node.Driver.SupportsBacking)
+            {
+                throw new QapiException("Driver doesn't support backing files");
+            }
+
             await CompleteOpenAsync(node);
             return node;
         }

@@ -35,8 +35,18 @@ public sealed partial class BlockNode
 
         BeginRequest();
         TrackedRequest request = _tracked.Begin(TrackedKind.Read, offset, bytes);
-        int result;
-        if (IsAligned(offset, bytes))
+        int result = 0;
+        if (CopiesOnRead || (flags & BlockRequestFlags.CopyOnRead) != 0)
+        {
+            result = await CopyUpAsync(request, offset, bytes);
+            flags &= ~BlockRequestFlags.CopyOnRead;
+        }
+
+        if (result < 0)
+        {
+            // Nothing more to do.
+        }
+        else if (IsAligned(offset, bytes))
         {
             await _tracked.WaitAsync(request);
             result = await ReadAlignedAsync(offset, data, flags);
@@ -228,7 +238,7 @@ public sealed partial class BlockNode
     private async IoTask<int> ReadAlignedAsync(long offset, IoVectors data, BlockRequestFlags flags)
     {
         long bytes = data.Size;
-        if ((flags & BlockRequestFlags.CopyOnRead) == 0 && offset + bytes <= Length && (_limits.MaxTransfer == 0 || bytes <= _limits.MaxTransfer))
+        if (offset + bytes <= Length && (_limits.MaxTransfer == 0 || bytes <= _limits.MaxTransfer))
         {
             return await Driver.ReadAsync(offset, data, flags);
         }

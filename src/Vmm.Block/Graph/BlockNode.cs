@@ -43,6 +43,12 @@ public sealed partial class BlockNode : IBlockParent
     /// <summary>True when nothing may write through the node.</summary>
     public bool IsReadOnly => Options.IsReadOnly;
 
+    /// <summary>The contents alone said that it is raw: a write must not make them look like another format.</summary>
+    public bool IsProbed { get; internal init; }
+
+    /// <summary>Options of the backing file beside what the image says of it; null for none.</summary>
+    internal QDict? BackingOptions { get; init; }
+
     /// <summary>The kind of job that holds the node against deletion; null when none does.</summary>
     public Jobs.JobType? JobInUse { get; set; }
 
@@ -170,7 +176,15 @@ public sealed partial class BlockNode : IBlockParent
         Driver.DescribeOptions(options);
         foreach (BlockEdge edge in _children)
         {
-            options[edge.Name] = edge.Node.DescribeOptions();
+            if ((edge.Role & ChildRole.Cow) == 0 || Driver.IsBackingOverridden)
+            {
+                options[edge.Name] = edge.Node.DescribeOptions();
+            }
+        }
+
+        if (Driver.IsBackingOverridden && Backing is null)
+        {
+            options["backing"] = QNull.Instance;
         }
 
         return options;

@@ -32,8 +32,21 @@ public static class ImageNames
         return slash < 0 ? name : string.Concat(image.AsSpan(0, slash + 1), name);
     }
 
+    /// <summary>As <see cref="Resolve"/>; null where it cannot be said.</summary>
+    public static string? TryResolve(string name, string? image)
+    {
+        try
+        {
+            return Resolve(name, image);
+        }
+        catch (QapiException)
+        {
+            return null;
+        }
+    }
+
     /// <summary>The options in a "json:" name; null for other names.</summary>
-    public static BlockdevOptions? ReadJson(string name)
+    public static QDict? ReadJson(string name)
     {
         if (!name.StartsWith(JsonPrefix, StringComparison.Ordinal))
         {
@@ -50,44 +63,32 @@ public static class ImageNames
             throw new QapiException("Could not parse the JSON options: " + e.Desc);
         }
 
-        return value is QDict
-            ? BlockdevOptions.QapiRead(value, new QapiReader(), null)
-            : throw new QapiException("Invalid JSON object given");
+        return value as QDict ?? throw new QapiException("Invalid JSON object given");
     }
 
-    /// <summary>The options of the protocol that reads a name.</summary>
-    public static BlockdevOptions ProtocolFor(string name)
+    /// <summary>The path names a device of the host.</summary>
+    public static bool IsDevice(string path) =>
+        Libc.Stat(path, out FileStatus status) == Errno.OK && (status.IsBlockDevice || status.IsCharDevice);
+
+    /// <summary>A path, which may have its protocol before it.</summary>
+    public static void ParsePath(string name, QDict options)
     {
-        if (HasProtocol(name))
+        string prefix = options.GetString("driver") + ":";
+        options["filename"] = name.StartsWith(prefix, StringComparison.Ordinal) ? name[prefix.Length..] : name;
+    }
+
+    /// <summary>The one name of a node without contents.</summary>
+    public static void ParseNull(string name, QDict options)
+    {
+        string only = options.GetString("driver") + "://";
+        if (name != only)
         {
-            string protocol = name[..name.IndexOf(':')];
-            return protocol == "file" ? ForPath(name[5..]) : throw new QapiException($"Unknown protocol '{protocol}'");
+            throw new QapiException($"The only allowed filename for this driver is '{only}'");
         }
-
-        return ForPath(name);
     }
 
-    /// <summary>The options of a format over a node.</summary>
-    public static BlockdevOptions FormatOver(string format, string node) => BlockdevOptions.QapiRead(
-        new QDict
-        {
-            ["driver"] = new QString(BlockdevDriverQapi.TryParse(format, out _) ? format : throw new QapiException($"Unknown driver '{format}'")),
-            ["file"] = new QString(node),
-        },
-        new QapiReader(),
-        null);
-
-    private static BlockdevOptions ForPath(string path)
-    {
-        BlockdevOptionsFile file = new() { Filename = path };
-        bool isDevice = Libc.Stat(path, out FileStatus status) == Errno.OK && (status.IsBlockDevice || status.IsCharDevice);
-        return isDevice
-            ? new BlockdevOptions { Driver = BlockdevDriver.HostDevice, HostDevice = file }
-            : new BlockdevOptions { Driver = BlockdevDriver.File, File = file };
-    }
-
-    // "nbd:..." and the like: a colon before the first slash.
-    private static bool HasProtocol(string name)
+    /// <summary>A name like "nbd:...": a colon before the first slash.</summary>
+    public static bool HasProtocol(string name)
     {
         int colon = name.IndexOf(':');
         int slash = name.IndexOf('/');

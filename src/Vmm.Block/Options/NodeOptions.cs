@@ -18,6 +18,9 @@ public sealed record NodeOptions
     /// <summary>Read although others write.</summary>
     public bool IsForceShare { get; init; }
 
+    /// <summary>How files are read and written where their own options do not say it; null for the driver's choice.</summary>
+    public AioMode? Aio { get; init; }
+
     /// <summary>Discards.</summary>
     public DiscardMode Discard { get; init; }
 
@@ -34,6 +37,7 @@ public sealed record NodeOptions
         IsDirect = options.Cache?.Direct ?? inherited?.IsDirect ?? false,
         IsNoFlush = options.Cache?.NoFlush ?? inherited?.IsNoFlush ?? false,
         IsForceShare = options.ForceShare ?? inherited?.IsForceShare ?? false,
+        Aio = inherited?.Aio,
         Discard = options.Discard ?? inherited?.Discard ?? DiscardMode.Ignore,
         DetectZeroes = options.DetectZeroes ?? DetectZeroesMode.Off,
     };

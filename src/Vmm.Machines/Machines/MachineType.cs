@@ -23,6 +23,8 @@ public sealed class MachineType
             MaxCpus = 255,
             HotpluggableCpus = true,
             DefaultBootOrder = "cad",
+            HasPci = true,
+            DriveInterface = "ide",
             HasDeviceMemory = true,
             DefaultCpuType = "qemu64-x86_64-cpu",
             DefaultRamId = "pc.ram",
@@ -69,6 +71,12 @@ public sealed class MachineType
 
     /// <summary>Boot devices when <c>-boot</c> names none.</summary>
     public string DefaultBootOrder { get; init; } = "";
+
+    /// <summary>Devices can be put on a PCI bus.</summary>
+    public bool HasPci { get; init; }
+
+    /// <summary>What a <c>-drive</c> that does not say it is connected to.</summary>
+    public string DriveInterface { get; init; } = "none";
 
     /// <summary>Whether <c>slots</c> and <c>maxmem</c> give the guest a window for pluggable memory, and with it a NUMA node.</summary>
     public bool HasDeviceMemory { get; init; }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Vmm.Block.Options;
 using Vmm.Qapi;
 using Vmm.Qapi.Options;
@@ -87,6 +88,25 @@ public sealed partial class CommandLineParser
         BlockdevOptions options = BlockdevOptions.QapiRead(
             properties, new QapiReader(json ? QapiInputMode.Json : QapiInputMode.Keyval), null);
         _blockdevs.Add(new BlockdevOption(options, _location));
+    }
+
+    private QemuOpts AddDrive(string options) =>
+        OptsParser.Parse(_lists.Get("drive"), options, true, _location, this) ?? throw new QapiException("Must specify either driver or file");
+
+    private void AddDrive(string? type, int index, string file, string options)
+    {
+        QemuOpts drive = AddDrive(options);
+        if (type is not null)
+        {
+            drive.Append("if", type);
+        }
+
+        if (index >= 0)
+        {
+            drive.Append("index", index.ToString(CultureInfo.InvariantCulture));
+        }
+
+        drive.Append("file", file);
     }
 
     private void ReadObject(string value)

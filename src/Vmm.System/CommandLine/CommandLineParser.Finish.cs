@@ -64,6 +64,7 @@ public sealed partial class CommandLineParser
             Cpu = _cpu,
             Objects = _objects,
             Blockdevs = _blockdevs,
+            Drives = ReadDrives(),
             Devices = devices,
             Backends = _backends,
             Globals = globals,
@@ -195,6 +196,23 @@ public sealed partial class CommandLineParser
         }
 
         return items;
+    }
+
+    private List<DriveOption> ReadDrives()
+    {
+        List<DriveOption> drives = [];
+        foreach (QemuOpts opts in _lists.Peek("drive")?.Items ?? [])
+        {
+            QDict options = opts.ToDict();
+            if (_snapshot)
+            {
+                options.TryAdd("snapshot", "on");
+            }
+
+            drives.Add(new DriveOption(options, opts.Location));
+        }
+
+        return drives;
     }
 
     private List<DeviceOption> ReadDevices()

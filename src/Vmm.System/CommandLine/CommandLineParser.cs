@@ -41,6 +41,7 @@ public sealed partial class CommandLineParser : IOptionDiagnostics
     private bool _preconfig;
     private bool _nodefaults;
     private bool _nographic;
+    private bool _snapshot;
     private bool _daemonize;
     private bool _listDirectories;
     private bool _finished;
@@ -145,7 +146,9 @@ public sealed partial class CommandLineParser : IOptionDiagnostics
             _location = argument;
             if (argument is not ['-', ..])
             {
-                throw new QapiException("disk images are not supported by this build");
+                // A file alone is the first disk.
+                AddDrive(null, 0, argument, "media=disk");
+                continue;
             }
 
             TryFind(argument, out OptionInfo info);
@@ -294,6 +297,34 @@ public sealed partial class CommandLineParser : IOptionDiagnostics
                 break;
             case OptionId.Blockdev:
                 ReadBlockdev(value);
+                break;
+            case OptionId.Cdrom:
+                AddDrive(null, 2, value, "media=cdrom");
+                break;
+            case OptionId.Drive:
+                AddDrive(value);
+                break;
+            case OptionId.FloppyA:
+            case OptionId.FloppyB:
+                AddDrive("floppy", id - OptionId.FloppyA, value, "");
+                break;
+            case OptionId.HardDiskA:
+            case OptionId.HardDiskB:
+            case OptionId.HardDiskC:
+            case OptionId.HardDiskD:
+                AddDrive(null, id - OptionId.HardDiskA, value, "media=disk");
+                break;
+            case OptionId.MtdBlock:
+                AddDrive("mtd", -1, value, "");
+                break;
+            case OptionId.Pflash:
+                AddDrive("pflash", -1, value, "");
+                break;
+            case OptionId.Sd:
+                AddDrive("sd", -1, value, "");
+                break;
+            case OptionId.Snapshot:
+                _snapshot = true;
                 break;
             case OptionId.Object:
                 ReadObject(value);

@@ -9,7 +9,7 @@ internal static class OptionGroups
     public static ReadOnlySpan<string> Names => new[]
     {
         "machine", "action", "name", "msg", "overcommit", "object", "add-fd", "boot-opts", "smp-opts", "memory", "accel", "trace", "mon",
-        "global", "rtc", "device", "chardev",
+        "global", "rtc", "device", "chardev", "drive",
     };
 
     /// <summary>Whether a group is stored in nested form, so that -set does not reach it.</summary>
@@ -79,6 +79,7 @@ internal static class OptionGroups
         "global" => new("global", null, false, Text("driver"), Text("property"), Text("value")),
         "rtc" => new("rtc", null, true, Text("base"), Text("clock"), Text("driftfix")),
         "chardev" => Chardevs.ChardevOptions.Group,
+        "drive" => new("drive", null, false),
         _ => null,
     };
 
@@ -95,6 +96,65 @@ internal static class OptionGroups
         Bool("mem-merge", "enable/disable memory merge support"),
         Text("firmware", "firmware image"),
     ];
+
+    /// <summary>What query-command-line-options shows of -drive, most of whose options belong to the block drivers; last first.</summary>
+    public static OptionDescriptor[] DriveParameters()
+    {
+        List<OptionDescriptor> list =
+        [
+            Text("node-name", "Node name of the block device node"),
+            Text("driver", "Block driver to use for the node"),
+            Bool("cache.direct", "Bypass software writeback cache on the host"),
+            Bool("cache.no-flush", "Ignore flush requests"),
+            Bool("auto-read-only", "Node can become read-only if opening read-write fails"),
+            Text("discard", "discard operation (ignore/off, unmap/on)"),
+            Bool("force-share", "always accept other writers (default: off)"),
+            Bool("snapshot", "enable/disable snapshot mode"),
+            Text("aio", "host AIO implementation (threads, native, io_uring)"),
+            Bool("cache.writeback", "Enable writeback mode"),
+            Text("format", "disk format (raw, qcow2, ...)"),
+            Text("werror", "write error action"),
+            Number("throttling.iops-total", "limit total I/O operations per second"),
+            Number("throttling.iops-read", "limit read operations per second"),
+            Number("throttling.iops-write", "limit write operations per second"),
+            Number("throttling.bps-total", "limit total bytes per second"),
+            Number("throttling.bps-read", "limit read bytes per second"),
+            Number("throttling.bps-write", "limit write bytes per second"),
+            Number("throttling.iops-total-max", "I/O operations burst"),
+            Number("throttling.iops-read-max", "I/O operations read burst"),
+            Number("throttling.iops-write-max", "I/O operations write burst"),
+            Number("throttling.bps-total-max", "total bytes burst"),
+            Number("throttling.bps-read-max", "total bytes read burst"),
+            Number("throttling.bps-write-max", "total bytes write burst"),
+        ];
+        foreach (string unit in (ReadOnlySpan<string>)["iops", "bps"])
+        {
+            foreach (string kind in (ReadOnlySpan<string>)["total", "read", "write"])
+            {
+                list.Add(Number($"throttling.{unit}-{kind}-max-length", $"length of the {unit}-{kind}-max burst period, in seconds"));
+            }
+        }
+
+        list.AddRange(
+        [
+            Number("throttling.iops-size", "when limiting by iops max size of an I/O in bytes"),
+            Text("throttling.group", "name of the block throttling group"),
+            Text("detect-zeroes", "try to optimize zero writes (off, on, unmap)"),
+            Bool("stats-account-invalid", "whether to account for invalid I/O operations in the statistics"),
+            Bool("stats-account-failed", "whether to account for failed I/O operations in the statistics"),
+            Number("bus", "bus number"),
+            Number("unit", "unit number (i.e. lun for scsi)"),
+            Number("index", "index number"),
+            Text("media", "media type (disk, cdrom)"),
+            Text("if", "interface (ide, scsi, sd, mtd, floppy, pflash, virtio)"),
+            Text("file", "file name"),
+            Bool("read-only", "open drive file as read-only"),
+            Text("rerror", "read error action"),
+            Text("werror", "write error action"),
+            Bool("copy-on-read", "copy read data from backing file into image file"),
+        ]);
+        return [.. list];
+    }
 
     private static OptionDescriptor Text(string name, string? help = null) => new(name, OptionType.String, help);
 

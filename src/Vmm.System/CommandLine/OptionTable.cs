@@ -46,6 +46,18 @@ internal enum OptionId
     NoUserConfig,
     Nographic,
     Blockdev,
+    Cdrom,
+    Drive,
+    FloppyA,
+    FloppyB,
+    HardDiskA,
+    HardDiskB,
+    HardDiskC,
+    HardDiskD,
+    MtdBlock,
+    Pflash,
+    Sd,
+    Snapshot,
     Object,
     Overcommit,
     Parallel,
@@ -136,19 +148,31 @@ internal static class OptionTable
             "smp" => With(OptionId.Smp),
             "S" => Flag(OptionId.Stopped),
             "blockdev" => With(OptionId.Blockdev),
+            "cdrom" => With(OptionId.Cdrom),
+            "drive" => With(OptionId.Drive),
+            "fda" => With(OptionId.FloppyA),
+            "fdb" => With(OptionId.FloppyB),
+            "hda" => With(OptionId.HardDiskA),
+            "hdb" => With(OptionId.HardDiskB),
+            "hdc" => With(OptionId.HardDiskC),
+            "hdd" => With(OptionId.HardDiskD),
+            "mtdblock" => With(OptionId.MtdBlock),
+            "pflash" => With(OptionId.Pflash),
+            "sd" => With(OptionId.Sd),
+            "snapshot" => Flag(OptionId.Snapshot),
             "trace" => With(OptionId.Trace),
             "uuid" => With(OptionId.Uuid),
             "version" => Flag(OptionId.Version),
             "vga" => With(OptionId.Vga),
             "watchdog-action" => With(OptionId.WatchdogAction),
 
-            "acpitable" or "audio" or "audiodev" or "cdrom" or "chroot" or "compat" or "dfilter" or "drive" or "dtb"
-                or "dump-vmstate" or "echr" or "fda" or "fdb" or "fsdev" or "fw_cfg" or "gdb" or "hda" or "hdb" or "hdc" or "hdd"
-                or "icount" or "incoming" or "iscsi" or "k" or "loadvm" or "mtdblock" or "netdev" or "numa"
-                or "option-rom" or "pflash" or "plugin" or "rotate" or "runas" or "sandbox" or "sd" or "seed" or "smbios" or "spice"
+            "acpitable" or "audio" or "audiodev" or "chroot" or "compat" or "dfilter" or "dtb"
+                or "dump-vmstate" or "echr" or "fsdev" or "fw_cfg" or "gdb"
+                or "icount" or "incoming" or "iscsi" or "k" or "loadvm" or "netdev" or "numa"
+                or "option-rom" or "plugin" or "rotate" or "runas" or "sandbox" or "seed" or "smbios" or "spice"
                 or "tpmdev" or "usbdevice" or "virtfs" or "vnc" or "xen-domid" => With(OptionId.Unserved),
             "async-teardown" or "audio-help" or "enable-sync-profile" or "full-screen" or "no-fd-bootchk"
-                or "only-migratable" or "portrait" or "s" or "singlestep" or "snapshot" or "usb" or "win2k-hack" or "xen-attach"
+                or "only-migratable" or "portrait" or "s" or "singlestep" or "usb" or "win2k-hack" or "xen-attach"
                 or "xen-domid-restrict" => Flag(OptionId.Unserved),
             "g" or "prom-env" or "semihosting-config" => With(OptionId.OtherTarget),
             "old-param" or "semihosting" => Flag(OptionId.OtherTarget),

@@ -28,6 +28,9 @@ public sealed record VmConfiguration
     /// <summary>Block nodes (-blockdev), in order.</summary>
     public required IReadOnlyList<BlockdevOption> Blockdevs { get; init; }
 
+    /// <summary>-drive and what is short for it, in order.</summary>
+    public required IReadOnlyList<DriveOption> Drives { get; init; }
+
     /// <summary>-device in order.</summary>
     public required IReadOnlyList<DeviceOption> Devices { get; init; }
 
@@ -198,3 +201,8 @@ public sealed record QtestConfiguration(string? Chardev, string? LogPath);
 /// <param name="Options">The node.</param>
 /// <param name="Location">Where it was given, for messages.</param>
 public sealed record BlockdevOption(BlockdevOptions Options, string? Location);
+
+/// <summary>-drive.</summary>
+/// <param name="Options">The options as text, names with dots, the id among them.</param>
+/// <param name="Location">Where it was given, for messages.</param>
+public sealed record DriveOption(QDict Options, string? Location);

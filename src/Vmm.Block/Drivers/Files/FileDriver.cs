@@ -19,6 +19,7 @@ public sealed class FileDriver : BlockDriver
     private readonly bool _isDevice;
     private readonly string _filename;
     private readonly LockingMode _locking;
+    private readonly AioMode? _aio;
     private readonly FdSets _fdSets;
     private readonly LoopWorkers _workers;
     private readonly Stack<FileRequest> _free = new();
@@ -40,10 +41,7 @@ public sealed class FileDriver : BlockDriver
         _locking = options.Locking ?? LockingMode.Auto;
         _fdSets = fdSets;
         _workers = workers;
-        if (options.Aio == AioMode.IoUring)
-        {
-            throw new QapiException("aio=io_uring was specified, but is not supported in this build.");
-        }
+        _aio = options.Aio;
     }
 
     /// <inheritdoc/>
@@ -68,9 +66,14 @@ public sealed class FileDriver : BlockDriver
     public override async IoTask OpenAsync()
     {
         NodeOptions options = Node.Options;
+        if ((_aio ?? options.Aio) == AioMode.IoUring)
+        {
+            throw new QapiException("aio=io_uring was specified, but is not supported in this build.");
+        }
+
         _isWritable = !options.IsReadOnly;
         Errno errno = Open(_isWritable);
-        if (errno is Errno.EACCES or Errno.EROFS or Errno.EPERM && _isWritable && options.IsAutoReadOnly)
+        if (errno is Errno.EACCES or Errno.EROFS or Errno.EPERM or Errno.EISDIR && _isWritable && options.IsAutoReadOnly)
         {
             _isWritable = false;
             Node.Options = options with { IsReadOnly = true };

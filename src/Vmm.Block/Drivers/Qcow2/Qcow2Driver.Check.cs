@@ -1,4 +1,5 @@
 using Vmm.Block.Graph;
+using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.Qapi;
 
@@ -52,6 +53,7 @@ public sealed partial class Qcow2Driver
 
         await _lock.EnterAsync();
         int result = await _metadata.WriteHeaderAsync(Header with { BackingFile = name, BackingFormat = name is null ? null : format });
+        _autoBacking = null;
         _lock.Exit();
         return result;
     }
@@ -63,6 +65,7 @@ public sealed partial class Qcow2Driver
         image.ClusterSize = header.ClusterBytes;
         image.IsDirty = _metadata.IsMarkedDirty;
         image.BackingFile = header.BackingFile;
+        image.FullBackingFile = string.IsNullOrEmpty(header.BackingFile) ? null : ImageNames.TryResolve(header.BackingFile, FileName);
         image.BackingFormat = header.BackingFormat;
         QDict data = new()
         {

@@ -31,6 +31,7 @@ public sealed partial class Qcow2Driver : BlockDriver
     private long _cleanNs;
     private bool _isLazy;
     private bool _isFailed;
+    private string? _autoBacking;
 
     /// <summary>An image.</summary>
     public Qcow2Driver(BlockdevOptionsQcow2 options, LoopWorkers workers)
@@ -49,7 +50,18 @@ public sealed partial class Qcow2Driver : BlockDriver
     public override bool SupportsBacking => true;
 
     /// <inheritdoc/>
-    public override string? ExactFilename => Node.File!.Node.Driver.ExactFilename;
+    public override string? ExactFilename => IsBackingOverridden ? null : FileName;
+
+    /// <inheritdoc/>
+    public override string? FileName => Node.File!.Node.Driver.ExactFilename;
+
+    /// <inheritdoc/>
+    public override bool IsBackingOverridden =>
+        Node.Backing is { } backing ? backing.Node.Filename != AutoBackingName : !string.IsNullOrEmpty(Header.BackingFile);
+
+    // What the image itself leads to: known where it was opened that way.
+    private string? AutoBackingName => _autoBacking
+        ?? (string.IsNullOrEmpty(Header.BackingFile) ? null : ImageNames.TryResolve(Header.BackingFile, FileName));
 
     private Qcow2Header Header => _metadata?.Header ?? s_noHeader;
 
@@ -260,21 +272,9 @@ public sealed partial class Qcow2Driver : BlockDriver
 
     private async IoTask OpenBackingAsync()
     {
-        if (_options.Backing is not null || string.IsNullOrEmpty(Header.BackingFile))
+        if (_options.Backing is null)
         {
-            return;
-        }
-
-        try
-        {
-            string name = ImageNames.Resolve(Header.BackingFile, ExactFilename);
-            BlockNode backing = await Node.Graph.OpenImageAsync(
-                name, Header.BackingFormat, Node.Options.ForChild(ChildRole.Cow, isFormat: true));
-            await Node.Graph.AttachOpenedAsync(Node, backing, "backing", ChildRole.Cow);
-        }
-        catch (QapiException e)
-        {
-            throw new QapiException(e.ErrorClass, "Could not open backing file: " + e.Desc, e.Hint);
+            _autoBacking = await Node.Graph.OpenBackingAsync(Node, Header.BackingFile, Header.BackingFormat);
         }
     }
 }

@@ -71,7 +71,12 @@ public static class CommandLineOptionCommands
 
     private static CommandLineOptionInfo Describe(OptionGroup group)
     {
-        ReadOnlySpan<OptionDescriptor> descriptors = group.Name == "machine" ? OptionGroups.MachineParameters() : group.Parameters;
+        ReadOnlySpan<OptionDescriptor> descriptors = group.Name switch
+        {
+            "machine" => OptionGroups.MachineParameters(),
+            "drive" => OptionGroups.DriveParameters(),
+            _ => group.Parameters,
+        };
         var parameters = new CommandLineParameterInfo[descriptors.Length];
         for (int i = 0; i < descriptors.Length; i++)
         {
