@@ -32,6 +32,7 @@ internal sealed partial class VirtualMachine
     private void AddDrives(MachineType type)
     {
         _driveTable.DefaultInterface = DriveInterfaces.Parse(type.DriveInterface);
+        _driveTable.UnitsPerDefaultBus = type.UnitsPerDefaultBus;
         foreach (DriveOption drive in _configuration.Drives)
         {
             _location = drive.Location;

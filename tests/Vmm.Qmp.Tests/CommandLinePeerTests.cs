@@ -72,6 +72,32 @@ public sealed class CommandLinePeerTests
         Assert.That(status, Is.EqualTo(expectedStatus).And.EqualTo(1));
     }
 
+    /// <summary>Drives that are refused, or that the machine has no device for.</summary>
+    [TestCase("pc", "-drive file=nosuch,if=none")]
+    [TestCase("pc", "-hda nosuch")]
+    [TestCase("pc", "-cdrom nosuch")]
+    [TestCase("pc", "-drive if=ide,unit=3")]
+    [TestCase("pc", "-drive if=scsi,file.driver=null-co,driver=raw")]
+    [TestCase("pc", "-drive if=ide,bus=7,driver=null-co")]
+    [TestCase("pc", "-drive if=floppy,index=2")]
+    [TestCase("pc", "-drive if=none,id=a -drive if=none,id=a")]
+    [TestCase("microvm", "-drive if=virtio,driver=null-co")]
+    [TestCase("microvm", "-drive if=ide,driver=null-co,id=d -device virtio-blk-device,drive=d")]
+    [TestCase("microvm", "-drive if=none,driver=null-co,id=d -device virtio-blk-device,drive=d -device virtio-blk-device,drive=d")]
+    [TestCase("microvm", "-drive if=none,id=d -device virtio-blk-device,drive=d")]
+    [TestCase("microvm", "-drive if=none,driver=null-co,index=1 -drive if=none,index=1")]
+    [TestCase("none", "-drive if=sd -drive if=mtd,unit=1")]
+    [TestCase("none", "-blockdev null-co,node-name=x -drive if=none,id=x")]
+    [TestCase("none", "-snapshot -drive if=none,file=nosuch -drive if=foo")]
+    public void DrivesRefusedAlike(string machine, string line)
+    {
+        string[] arguments = ["-S", "-display", "none", "-nodefaults", "-M", machine, "-accel", "qtest", .. line.Split(' ')];
+        (int expectedStatus, _, string expected) = Emulator.Run(Emulator.RealQemu!, arguments);
+        (int status, _, string errors) = Emulator.Run(Emulator.OurBinary, arguments);
+        Assert.That(errors.Replace("vmm-system-x86_64", "qemu-system-x86_64"), Is.EqualTo(expected));
+        Assert.That(status, Is.EqualTo(expectedStatus).And.EqualTo(1));
+    }
+
     /// <summary>Help of which every line is also QEMU's, in its order.</summary>
     [TestCase("-machine help", 0)]
     [TestCase("-machine pc,help", 0)]

@@ -58,7 +58,7 @@ public static class DriveInterfaces
         return found >= 0 ? (DriveInterface)found : throw new QapiException($"unsupported bus type '{name}'");
     }
 
-    /// <summary>Units of a bus; 0 where all are on one.</summary>
+    /// <summary>Units of a bus unless the machine says otherwise; 0 where all are on one.</summary>
     public static int UnitsPerBus(DriveInterface type) => type switch
     {
         DriveInterface.Ide => 2,

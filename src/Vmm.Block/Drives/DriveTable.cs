@@ -20,6 +20,9 @@ public sealed class DriveTable(BlockGraph graph, BlockBackends backends, Throttl
     /// <summary>What a drive is connected to that does not say it.</summary>
     public DriveInterface DefaultInterface { get; set; }
 
+    /// <summary>Units of a bus of the default interface; null for the usual number, 0 for any.</summary>
+    public int? UnitsPerDefaultBus { get; set; }
+
     /// <summary>The drive at a place; null when there is none.</summary>
     public Drive? Find(DriveInterface type, int bus, int unit) =>
         _drives.Find(d => d.Interface == type && d.Bus == bus && d.Unit == unit);
@@ -77,7 +80,7 @@ public sealed class DriveTable(BlockGraph graph, BlockBackends backends, Throttl
     /// <summary>The first free place, or the one that was asked for if it is free.</summary>
     private (int Bus, int Unit) Place(DriveInterface type, int bus, int unit, int index)
     {
-        int units = DriveInterfaces.UnitsPerBus(type);
+        int units = UnitsPerBus(type);
         if (index != -1)
         {
             if (bus != 0 || unit != -1)
@@ -112,12 +115,15 @@ public sealed class DriveTable(BlockGraph graph, BlockBackends backends, Throttl
             : throw new QapiException($"drive with bus={bus}, unit={unit} (index={index}) exists");
     }
 
-    private static string MakeId(DriveInterface type, int bus, int unit, bool isCd)
+    private string MakeId(DriveInterface type, int bus, int unit, bool isCd)
     {
         string media = type is DriveInterface.Ide or DriveInterface.Scsi ? isCd ? "-cd" : "-hd" : "";
         string name = DriveInterfaces.Name(type);
-        return DriveInterfaces.UnitsPerBus(type) > 0 ? $"{name}{bus}{media}{unit}" : $"{name}{media}{unit}";
+        return UnitsPerBus(type) > 0 ? $"{name}{bus}{media}{unit}" : $"{name}{media}{unit}";
     }
+
+    private int UnitsPerBus(DriveInterface type) =>
+        type == DefaultInterface && UnitsPerDefaultBus is { } units ? units : DriveInterfaces.UnitsPerBus(type);
 
     private static BlockErrorPolicy? TakePolicy(DriveOptions options, DriveInterface type, bool isRead)
     {

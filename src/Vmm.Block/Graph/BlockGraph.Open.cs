@@ -73,7 +73,16 @@ public sealed partial class BlockGraph
     /// <summary>Attaches a child while its parent is being opened or changed.</summary>
     internal async IoTask AttachChildAsync(BlockNode node, ChildDefinition child)
     {
-        BlockNode target = await ResolveAsync(child.Reference, node.Options.ForChild(child.Role, node.Driver.IsFormat));
+        BlockNode target;
+        try
+        {
+            target = await ResolveAsync(child.Reference, node.Options.ForChild(child.Role, node.Driver.IsFormat));
+        }
+        catch (QapiException e) when ((child.Role & ChildRole.Cow) != 0)
+        {
+            throw new QapiException(e.ErrorClass, "Could not open backing file: " + e.Desc, e.Hint);
+        }
+
         try
         {
             if (target.Reaches(node))

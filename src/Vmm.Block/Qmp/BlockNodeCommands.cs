@@ -52,54 +52,50 @@ public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
         List<XDbgBlockGraphEdge> edges = [];
         foreach (BlockBackend backend in backends.All)
         {
-            string name = backend.Name.Length > 0 ? backend.Name : backend.Device?.QdevName ?? "";
-            AddNode(backend, XDbgBlockGraphNodeType.BlockBackend, name);
-        }
-
-        // Nodes have the numbers of their age, newest listed first.
-        foreach (BlockNode node in graph.Nodes)
-        {
-            ids.Add(node, (ulong)ids.Count + 1);
-        }
-
-        for (int i = graph.Nodes.Count - 1; i >= 0; i--)
-        {
-            BlockNode node = graph.Nodes[i];
-            nodes.Add(new XDbgBlockGraphNode { Id = ids[node], Type = XDbgBlockGraphNodeType.BlockDriver, Name = node.Name });
-        }
-
-        foreach (BlockBackend backend in backends.All)
-        {
+            AddNode(backend, XDbgBlockGraphNodeType.BlockBackend, backend.Name.Length > 0 ? backend.Name : backend.Device?.QdevName ?? "");
             if (backend.RootEdge is { } root)
             {
                 AddEdge(backend, root);
             }
         }
 
-        for (int i = graph.Nodes.Count - 1; i >= 0; i--)
+        foreach (BlockNode node in graph.Nodes)
         {
-            foreach (BlockEdge edge in graph.Nodes[i].Children)
+            AddNode(node, XDbgBlockGraphNodeType.BlockDriver, node.Name);
+            for (int i = node.Children.Count - 1; i >= 0; i--)
             {
-                AddEdge(graph.Nodes[i], edge);
+                AddEdge(node, node.Children[i]);
             }
         }
 
+        // The wire has all from the last to the first.
+        nodes.Reverse();
+        edges.Reverse();
         return new XDbgBlockGraph { Nodes = nodes, Edges = edges };
 
-        void AddNode(object vertex, XDbgBlockGraphNodeType type, string name)
-        {
-            ids.Add(vertex, (ulong)ids.Count + 1);
-            nodes.Add(new XDbgBlockGraphNode { Id = ids[vertex], Type = type, Name = name });
-        }
+        void AddNode(object vertex, XDbgBlockGraphNodeType type, string name) =>
+            nodes.Add(new XDbgBlockGraphNode { Id = IdOf(vertex), Type = type, Name = name });
 
         void AddEdge(object parent, BlockEdge edge) => edges.Add(new XDbgBlockGraphEdge
         {
-            Parent = ids[parent],
-            Child = ids[edge.Node],
+            Parent = IdOf(parent),
+            Child = IdOf(edge.Node),
             Name = edge.Name,
             Perm = Names(edge.Permissions),
             SharedPerm = Names(edge.Shared),
         });
+
+        // Whoever is met first has the lowest number.
+        ulong IdOf(object vertex)
+        {
+            if (!ids.TryGetValue(vertex, out ulong id))
+            {
+                id = (ulong)ids.Count + 1;
+                ids.Add(vertex, id);
+            }
+
+            return id;
+        }
     }
 
     // The wire has them from the last to the first.

@@ -172,7 +172,7 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
             Format = node.Driver.FormatName,
             DirtyFlag = image.IsDirty,
             ActualSize = allocated >= 0 ? allocated : null,
-            VirtualSize = node.Length,
+            VirtualSize = (node.Length + 511) & ~511L,
             ClusterSize = image.ClusterSize > 0 ? image.ClusterSize : null,
             Encrypted = node.Driver.IsEncrypted ? true : null,
             Compressed = image.IsCompressed ? true : null,

@@ -41,7 +41,7 @@ public sealed class ThrottleCommands(BlockGraph graph, BlockBackends backends, T
         BlockBackend backend = backends.Resolve(device, id);
         if (backend.Root is not { } root)
         {
-            throw new QapiException($"Device '{id ?? device}' has no medium");
+            throw new QapiException("Device has no medium");
         }
 
         ThrottleConfig config = new(

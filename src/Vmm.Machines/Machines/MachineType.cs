@@ -12,6 +12,7 @@ public sealed class MachineType
             MaxCpus = 288,
             DefaultCpuType = "qemu64-x86_64-cpu",
             DefaultRamId = "microvm.ram",
+            UnitsPerDefaultBus = 1,
             Create = static () => new MicrovmMachine(),
         },
         new()
@@ -77,6 +78,9 @@ public sealed class MachineType
 
     /// <summary>What a <c>-drive</c> that does not say it is connected to.</summary>
     public string DriveInterface { get; init; } = "none";
+
+    /// <summary>How many drives are on a bus of that kind; null for the usual number.</summary>
+    public int? UnitsPerDefaultBus { get; init; }
 
     /// <summary>Whether <c>slots</c> and <c>maxmem</c> give the guest a window for pluggable memory, and with it a NUMA node.</summary>
     public bool HasDeviceMemory { get; init; }

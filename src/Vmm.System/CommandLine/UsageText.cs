@@ -45,6 +45,24 @@ internal static class UsageText
                         guest memory: size at start (mebibytes unless a suffix is given), slots and limit for hot-plug
         -device driver[,prop[=value][,...]]
         -device {JSON}  add a device ('-device help' for a list, '-device driver,help' for its properties)
+        -fda/-fdb file  -drive if=floppy,index=0|1
+        -hda/-hdb file  -drive index=0|1,media=disk
+        -hdc/-hdd file  -drive index=2|3,media=disk
+        -cdrom file     -drive index=2,media=cdrom
+        -mtdblock file  -drive if=mtd
+        -pflash file    -drive if=pflash
+        -sd file        -drive if=sd
+        -snapshot       keep writes to drives in temporary files
+        -blockdev [driver=]driver,node-name=N[,option=value][,...]
+        -blockdev {JSON}
+                        add a block node
+        -drive [file=file][,if=type][,bus=n][,unit=m][,index=i][,media=d][,id=name][,format=f][,snapshot=on|off]
+               [,cache=writethrough|writeback|none|directsync|unsafe][,aio=threads][,discard=ignore|unmap]
+               [,detect-zeroes=on|off|unmap][,copy-on-read=on|off][,read-only=on|off]
+               [,rerror=ignore|stop|report][,werror=ignore|stop|report|enospc]
+               [,bps=b|,bps_rd=r,bps_wr=w][,iops=i|,iops_rd=r,iops_wr=w][,..._max=m][,iops_size=s][,group=g]
+               [,option of the driver=value][,...]
+                        add a disk
         -name string1[,process=string2][,debug-threads=on|off]
                         names of the guest and of the process; whether threads are named
         -uuid %08x-%04x-%04x-%04x-%012x

@@ -150,7 +150,7 @@ public sealed class AcceptedTests
         {
             if (line.StartsWith('-'))
             {
-                listed.Add(line.Split(' ', ',')[0][1..]);
+                listed.Add(line.Split(' ', ',', '/')[0][1..]);
             }
         }
 
@@ -167,7 +167,8 @@ public sealed class AcceptedTests
             "display", "nographic", "vga", "net", "nic", "no-acpi", "no-hpet", "chardev", "bios", "kernel", "append", "initrd", "L", "object",
             "serial", "parallel", "monitor", "qmp", "qmp-pretty", "mon", "debugcon", "pidfile", "preconfig", "S", "overcommit", "d", "D",
             "trace", "no-reboot", "no-shutdown", "action", "watchdog-action", "daemonize", "rtc", "nodefaults", "no-user-config",
-            "readconfig", "msg", "qtest", "qtest-log",
+            "readconfig", "msg", "qtest", "qtest-log", "fda", "hda", "hdc", "cdrom", "mtdblock", "pflash", "sd", "snapshot",
+            "blockdev", "drive",
         ];
         Assert.That(listed, Is.EquivalentTo(all));
     }
@@ -175,7 +176,7 @@ public sealed class AcceptedTests
     [TestCase("-icount 1")]
     [TestCase("-usb")]
     [TestCase("-sandbox on")]
-    [TestCase("-drive file=x")]
+    [TestCase("-netdev user")]
     public void UnservedOptionsSaySo(string line)
     {
         CommandLineResult result = Result(line);
