@@ -75,6 +75,26 @@ Measurement Text(int kib, double? bar, int samples, int others) => new(
     SamplesOfOther = others,
 };
 
+NbdWorkload one = new("4k random reads, depth 1", false, 4096, 1, 4_000, true);
+NbdWorkload many = new("4k random reads, depth 32", false, 4096, 32, 40_000, true);
+NbdWorkload writes = new("4k random writes, depth 32", true, 4096, 32, 40_000, true);
+NbdWorkload stream = new("1 MiB reads in order, depth 4", false, 1 << 20, 4, 400, false);
+NbdWorkload streamOut = new("1 MiB writes in order, depth 4", true, 1 << 20, 4, 400, false);
+DiskImages images = new(directory);
+
+Measurement Export(string name, NbdWorkload w, double bar, params string[] nodes) => new(
+    9,
+    s => new BlockProbes.Export(s, w, nodes),
+    new Row($"NBD export of {name}: {w.Name}", w.Bytes > 4096 ? "MB/s" : "1000/s", bar, w.Bytes > 4096 ? "mb" : "rate", HigherIsBetter: true),
+    new Row("  CPU time per request", "us", 1, "cpu"),
+    new Row("  RSS", "KiB", 1, "Rss"));
+
+Measurement Job(string name, double bar, Action prepare, string[] nodes, string start, string end) => new(
+    7,
+    s => BlockProbes.Job(s, DiskImages.Bytes, prepare, nodes, start, end),
+    new Row(name, "MB/s", bar, "mb", HigherIsBetter: true),
+    new Row("  CPU time", "ms", 1, "cpu"));
+
 List<Measurement> measurements =
 [
     new(
@@ -122,6 +142,21 @@ List<Measurement> measurements =
         new Row("stop and cont", "us", null, "cycle"),
         new Row("stop and cont, tenth percentile", "us", null, "cycle", 0.1),
         new Row("  the same, CPU time", "us", null, "cpu")),
+    Export("null", one, 1, DiskImages.Null),
+    Export("null", many, 1.3, DiskImages.Null),
+    Export("null", stream, 1, DiskImages.Null),
+    Export("raw", one, 1, images.Raw),
+    Export("raw", many, 1.3, images.Raw),
+    Export("raw", writes, 1.3, images.Raw),
+    Export("raw", stream, 1, images.Raw),
+    Export("raw", streamOut, 1, images.Raw),
+    Export("qcow2", one, 1, images.Qcow2),
+    Export("qcow2", many, 1.3, images.Qcow2),
+    Export("qcow2", writes, 1.3, images.Qcow2),
+    Export("qcow2", stream, 1, images.Qcow2),
+    Export("qcow2", streamOut, 1, images.Qcow2),
+    Job("mirror, raw to raw", 1.3, images.EmptyRaw, [images.Raw, images.RawTarget], DiskImages.Mirror, "BLOCK_JOB_READY"),
+    Job("mirror, qcow2 to qcow2", 1.3, images.EmptyQcow2, [images.Qcow2, images.Qcow2Target], DiskImages.Mirror, "BLOCK_JOB_READY"),
 ];
 
 Console.WriteLine("| what | unit | Vmm | QEMU 7.2 | ratio | bar |");

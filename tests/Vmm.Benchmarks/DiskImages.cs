@@ -1,0 +1,82 @@
+using System.Diagnostics;
+
+namespace Vmm.Benchmarks;
+
+/// <summary>The images that the block layer is measured with, and the commands that open them as node "n" (source) and "t" (target).</summary>
+internal sealed class DiskImages(string directory)
+{
+    /// <summary>Size of every image; all of a source is data.</summary>
+    public const long Bytes = 256 << 20;
+
+    /// <summary>Reads zeroes at once.</summary>
+    public const string Null = """{"execute":"blockdev-add","arguments":{"driver":"null-co","node-name":"n","size":268435456,"read-zeroes":true}}""";
+
+    /// <summary>Copies "n" to "t".</summary>
+    public const string Mirror = """{"execute":"blockdev-mirror","arguments":{"job-id":"j","device":"n","target":"t","sync":"full"}}""";
+
+    private string? _raw;
+    private string? _qcow2;
+
+    /// <summary>A raw file.</summary>
+    public string Raw => Node("n", "raw", _raw ??= Fill());
+
+    /// <summary>The same as qcow2.</summary>
+    public string Qcow2 => Node("n", "qcow2", _qcow2 ??= Convert(_raw ??= Fill()));
+
+    /// <summary>An empty raw file.</summary>
+    public string RawTarget => Node("t", "raw", At("target.raw"));
+
+    /// <summary>An empty qcow2 image.</summary>
+    public string Qcow2Target => Node("t", "qcow2", At("target.qcow2"));
+
+    /// <summary>Makes the raw target empty.</summary>
+    public void EmptyRaw()
+    {
+        File.Delete(At("target.raw"));
+        using FileStream file = File.Create(At("target.raw"));
+        file.SetLength(Bytes);
+    }
+
+    /// <summary>Makes the qcow2 target empty.</summary>
+    public void EmptyQcow2()
+    {
+        File.Delete(At("target.qcow2"));
+        Run("create", "-q", "-f", "qcow2", At("target.qcow2"), Bytes.ToString(System.Globalization.CultureInfo.InvariantCulture));
+    }
+
+    // Both emulators have the image open at a time and write to clusters that exist: nothing that a lock would guard.
+    private static string Node(string name, string format, string path) =>
+        $$$"""{"execute":"blockdev-add","arguments":{"driver":"{{{format}}}","node-name":"{{{name}}}","file":{"driver":"file","filename":"{{{path}}}","locking":"off"} } }""";
+
+    private string At(string name) => Path.Combine(directory, name);
+
+    private string Fill()
+    {
+        byte[] part = new byte[1 << 20];
+        Random random = new(7);
+        using FileStream file = File.Create(At("source.raw"));
+        for (long i = 0; i < Bytes; i += part.Length)
+        {
+            random.NextBytes(part);
+            file.Write(part);
+        }
+
+        return At("source.raw");
+    }
+
+    private string Convert(string raw)
+    {
+        Run("convert", "-f", "raw", "-O", "qcow2", raw, At("source.qcow2"));
+        return At("source.qcow2");
+    }
+
+    private static void Run(params string[] arguments)
+    {
+        using Process process = Process.Start("qemu-img", arguments);
+        process.WaitForExit();
+        if (process.ExitCode != 0)
+        {
+            throw new InvalidOperationException("qemu-img " + string.Join(' ', arguments));
+        }
+    }
+}
