@@ -22,12 +22,16 @@ public sealed class FileDriver : BlockDriver
     private readonly AioMode? _aio;
     private readonly FdSets _fdSets;
     private readonly LoopWorkers _workers;
+    private readonly FileWriter _writer;
     private readonly Stack<FileRequest> _free = new();
     private SafeFd _fd = new(-1);
     private bool _isWritable;
     private bool _isLocking;
     private bool _isRegular;
     private bool _triesInline;
+    private bool _isCached;
+    private (long Start, long End) _knownData;
+    private int _changes;
     private bool _triesZero = true;
     private bool _triesDiscard = true;
     private int _flushError;
@@ -42,6 +46,7 @@ public sealed class FileDriver : BlockDriver
         _fdSets = fdSets;
         _workers = workers;
         _aio = options.Aio;
+        _writer = new FileWriter(workers);
     }
 
     /// <inheritdoc/>
@@ -90,6 +95,7 @@ public sealed class FileDriver : BlockDriver
         Libc.FStat(_fd.Fd, out FileStatus status);
         CheckKind(status);
         _isRegular = status.IsRegular;
+        _isCached = _isRegular && !options.IsDirect;
         _triesInline = !options.IsDirect;
         _isLocking = _locking == LockingMode.On || (_locking == LockingMode.Auto && !options.IsForceShare && FileLocks.IsAvailable(_fd.Fd));
         if (options.IsForceShare && _isWritable)
@@ -152,7 +158,7 @@ public sealed class FileDriver : BlockDriver
 
     /// <inheritdoc/>
     public override IoTask<int> WriteAsync(long offset, IoVectors data, BlockRequestFlags flags) =>
-        SubmitAsync(FileOperation.Write, offset, data.Size, data);
+        _isCached ? WriteInOrderAsync(offset, data) : SubmitAsync(FileOperation.Write, offset, data.Size, data);
 
     /// <inheritdoc/>
     public override async IoTask<int> WriteZeroesAsync(long offset, long bytes, BlockRequestFlags flags)
@@ -163,7 +169,9 @@ public sealed class FileDriver : BlockDriver
         }
 
         FileOperation operation = (flags & BlockRequestFlags.MayUnmap) != 0 ? FileOperation.ZeroUnmap : FileOperation.Zero;
+        ForgetData();
         int result = await SubmitAsync(operation, offset, bytes, null);
+        ForgetData();
         if (result == BlockResult.NotSupported)
         {
             _triesZero = false;
@@ -180,7 +188,9 @@ public sealed class FileDriver : BlockDriver
             return BlockResult.NotSupported;
         }
 
+        ForgetData();
         int result = await SubmitAsync(FileOperation.Discard, offset, bytes, null);
+        ForgetData();
         if (result == BlockResult.NotSupported)
         {
             _triesDiscard = false;
@@ -219,12 +229,24 @@ public sealed class FileDriver : BlockDriver
             return new BlockStatus(BlockStatusFlags.Data | BlockStatusFlags.OffsetValid, bytes, offset, Node);
         }
 
+        // Looking for the end of a range costs a walk through all of it: one that was found serves until something is punched out.
+        if (offset >= _knownData.Start && offset < _knownData.End)
+        {
+            return new BlockStatus(BlockStatusFlags.OffsetValid | BlockStatusFlags.Data, Math.Min(bytes, _knownData.End - offset), offset, Node);
+        }
+
+        int changes = _changes;
         FileRequest request = Rent(FileOperation.SeekData, offset, bytes, null);
         await request.RunAsync(_workers);
         BlockStatusFlags flags = BlockStatusFlags.OffsetValid | (request.IsData ? BlockStatusFlags.Data : BlockStatusFlags.Zero);
         long part = Math.Min(bytes, request.RangeEnd - offset);
         int align = Node.Limits.RequestAlignment;
         part = Math.Min(bytes, (part + align - 1) & ~(long)(align - 1));
+        if (request.IsData && changes == _changes)
+        {
+            _knownData = (offset, request.RangeEnd & ~(long)(align - 1));
+        }
+
         Return(request);
         return new BlockStatus(flags, part, offset, Node);
     }
@@ -248,7 +270,9 @@ public sealed class FileDriver : BlockDriver
             return;
         }
 
+        ForgetData();
         await PreallocateAsync(length, prealloc);
+        ForgetData();
     }
 
     /// <inheritdoc/>
@@ -346,6 +370,20 @@ public sealed class FileDriver : BlockDriver
         }
 
         return 4096;
+    }
+
+    private void ForgetData()
+    {
+        _knownData = default;
+        _changes++;
+    }
+
+    private async IoTask<int> WriteInOrderAsync(long offset, IoVectors data)
+    {
+        FileRequest request = Rent(FileOperation.Write, offset, data.Size, data);
+        int result = await _writer.WriteAsync(request);
+        Return(request);
+        return result;
     }
 
     private async IoTask<int> SubmitAsync(FileOperation operation, long offset, long bytes, IoVectors? data)

@@ -34,8 +34,17 @@ internal sealed class FileRequest : LoopWork
     /// <summary>For <see cref="FileOperation.SeekData"/>: where the range ends.</summary>
     internal long RangeEnd;
 
+    /// <summary>For a <see cref="FileWriter"/>: completed on the loop with <see cref="Result"/>.</summary>
+    internal readonly IoCompletion<int> Done = new();
+
+    /// <summary>What <see cref="Perform"/> returned, on its way to the loop.</summary>
+    internal long Result;
+
     /// <inheritdoc/>
-    protected override long Execute()
+    protected override long Execute() => Perform();
+
+    /// <summary>The call. Worker thread.</summary>
+    internal long Perform()
     {
         try
         {
