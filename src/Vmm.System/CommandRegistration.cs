@@ -88,6 +88,7 @@ internal static class CommandRegistration
             new BlockQueryCommands(t.Blocks, t.Drives),
             new BlockdevCommands(t.Blocks),
             exports,
+            new ImageCommands(t.Jobs),
             new JobCommands(t.Jobs),
             new MirrorCommands(t.Jobs, t.Drives),
             new ThrottleCommands(t.Blocks, t.Drives, t.ThrottleGroups));

@@ -31,6 +31,12 @@ public sealed class BlockDriverInfo
     /// <summary>The children that these options define, in the order in which they are opened.</summary>
     public Func<BlockdevOptions, IReadOnlyList<ChildDefinition>> Children { get; init; } = static _ => [];
 
+    /// <summary>Makes an image; null where the driver does not. With <see cref="BlockGraph.Changing"/> held.</summary>
+    public Func<BlockGraph, BlockdevCreateOptions, IoTask>? CreateImage { get; init; }
+
+    /// <summary>Begins to change options of an image while it is open; null where the driver has none that can be.</summary>
+    public Func<BlockNode, BlockdevAmendOptions, IoTask>? Amend { get; init; }
+
     /// <summary>For image formats that can be told by their contents.</summary>
     public ImageProbe? Probe { get; init; }
 
@@ -68,7 +74,7 @@ public sealed class BlockDriverRegistry
     /// <param name="groups">For throttle filters.</param>
     public BlockDriverRegistry(FdSets fdSets, LoopWorkers workers, ThrottleGroups groups)
     {
-        Add(BlockdevDriver.File, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_file, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.File!, isDevice: false, fdSets, workers) });
+        Add(BlockdevDriver.File, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_file, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.File!, isDevice: false, fdSets, workers), CreateImage = (_, o) => new FileCreation(o.File!).CreateAsync(workers) });
         Add(BlockdevDriver.HostDevice, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_hostDevice, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.HostDevice!, isDevice: true, fdSets, workers) });
         Add(BlockdevDriver.Nbd, new BlockDriverInfo { IsProtocol = true, Protocols = s_nbd, ParseName = NbdNames.Parse, Normalise = NbdNames.Normalise, Create = o => new NbdDriver(o.Nbd!, workers) });
         Add(BlockdevDriver.NullCo, new BlockDriverInfo { IsProtocol = true, Protocols = ["null-co"], ParseName = ImageNames.ParseNull, Create = static o => new NullDriver("null-co", o.NullCo!) });
@@ -79,6 +85,8 @@ public sealed class BlockDriverRegistry
             Create = o => new Qcow2Driver(o.Qcow2!, workers),
             Children = static o => Qcow2Children(o.Qcow2!),
             Probe = static (head, _) => Qcow2Header.Probe(head),
+            CreateImage = static (graph, o) => Qcow2Creation.CreateAsync(graph, o.Qcow2!),
+            Amend = static (_, _) => IoTask.CompletedTask,
         });
         Add(BlockdevDriver.Raw, new BlockDriverInfo
         {

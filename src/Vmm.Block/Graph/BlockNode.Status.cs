@@ -7,6 +7,9 @@ namespace Vmm.Block.Graph;
 /// <content>What ranges hold, and the size.</content>
 public sealed partial class BlockNode
 {
+    // Ends of requests, aligned to anything, do not overflow.
+    private const long MaxLength = long.MaxValue & ~((1L << 30) - 1);
+
     /// <summary>
     /// What is known about the beginning of a range, from this node alone: <see cref="BlockStatusFlags.Allocated"/> is not set where the
     /// contents come from the backing file. With <paramref name="wantZero"/> the file below is asked as well whether it has zeroes there.
@@ -92,9 +95,9 @@ public sealed partial class BlockNode
             throw new QapiException("Image size cannot be negative");
         }
 
-        if (length > long.MaxValue / 2)
+        if (length > MaxLength)
         {
-            throw new QapiException($"Required too big image size, it must be not greater than {BlockResult.MaxRequestBytes}");
+            throw new QapiException($"offset({length}) exceeds maximum({MaxLength})");
         }
 
         if (IsReadOnly)

@@ -84,6 +84,9 @@ public abstract class Job : IBlockParent
     /// <summary>An operator has paused it.</summary>
     public bool IsUserPaused => _isUserPaused;
 
+    /// <summary>Works on nodes that are there already: the commands over block jobs take it, and block job events tell of it.</summary>
+    public virtual bool IsBlockJob => true;
+
     /// <summary>Why it failed; null while it has not.</summary>
     public string? Error { get; private set; }
 
@@ -476,15 +479,24 @@ public abstract class Job : IBlockParent
         }
 
         await CleanAsync();
-        long total = Progress + Remaining;
-        _manager.Events.Emit(cancelled
-            ? new BlockJobCancelledEvent(Type, Id, total, Progress, Speed)
-            : new BlockJobCompletedEvent(Type, Id, total, Progress, Speed, Error));
+        if (IsBlockJob)
+        {
+            EmitEnd(cancelled);
+        }
+
         SetStatus(JobStatus.Concluded);
         if (Settings.AutoDismiss)
         {
             Dismiss();
         }
+    }
+
+    private void EmitEnd(bool cancelled)
+    {
+        long total = Progress + Remaining;
+        _manager.Events.Emit(cancelled
+            ? new BlockJobCancelledEvent(Type, Id, total, Progress, Speed)
+            : new BlockJobCompletedEvent(Type, Id, total, Progress, Speed, Error));
     }
 
     private IoTask<bool> Yield()

@@ -9,6 +9,12 @@ public enum JobType
 {
     /// <summary>Copies a node while it is written.</summary>
     Mirror,
+
+    /// <summary>Makes an image.</summary>
+    Create,
+
+    /// <summary>Changes options of an image.</summary>
+    Amend,
 }
 
 /// <summary>States of a job.</summary>

@@ -12,7 +12,7 @@ public sealed class JobCommands(JobManager jobs)
 
     /// <summary>All jobs over nodes.</summary>
     [QmpCommand("query-block-jobs", AllowPreconfig = true, Since = "1.1")]
-    public IReadOnlyList<BlockJobInfo> QueryBlockJobs() => [.. jobs.Jobs.Select(static job => job.BlockInfo)];
+    public IReadOnlyList<BlockJobInfo> QueryBlockJobs() => [.. jobs.Jobs.Where(static job => job.IsBlockJob).Select(static job => job.BlockInfo)];
 
     /// <summary>Pauses a job.</summary>
     [QmpCommand("job-pause", ArgsType = "id:s", Since = "3.0")]
@@ -78,5 +78,5 @@ public sealed class JobCommands(JobManager jobs)
     private Job Find(string id) => jobs.Find(id) ?? throw new QapiException("Job not found");
 
     private Job FindBlock(string id) =>
-        jobs.Find(id) ?? throw new QapiException(QapiErrorClass.DeviceNotActive, $"Block job '{id}' not found");
+        jobs.Find(id) is { IsBlockJob: true } job ? job : throw new QapiException(QapiErrorClass.DeviceNotActive, $"Block job '{id}' not found");
 }

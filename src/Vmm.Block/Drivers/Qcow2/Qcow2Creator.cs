@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Vmm.Block.Backend;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
@@ -59,16 +60,7 @@ public static class Qcow2Creator
     public static async IoTask CreateAsync(BlockGraph graph, BlockNode file, Qcow2CreateOptions options, BlockNode? dataFile = null)
     {
         Validate(options, dataFile is not null);
-        Qcow2Header header = EmptyHeader(options, dataFile is not null);
-        byte[] image = EmptyImage(header);
-        await file.TruncateAsync(0);
-        Qcow2File target = new(new BlockEdge("file", file, file, ChildRole.Image));
-        int result = await target.WriteBytesAsync(0, image);
-        if (result < 0)
-        {
-            throw new QapiException("Could not write qcow2 header: " + BlockResult.Text(result));
-        }
-
+        await WriteEmptyAsync(graph, file, EmptyHeader(options, dataFile is not null));
         BlockdevOptions open = new()
         {
             Driver = BlockdevDriver.Qcow2,
@@ -82,13 +74,51 @@ public static class Qcow2Creator
             },
         };
         BlockNode node = await graph.OpenAsync(open);
+        BlockBackend user = new(graph, "");
+        try
+        {
+            user.SetPermissions(BlockPermissions.Write | BlockPermissions.Resize, BlockPermissions.All);
+            user.Insert(node);
+            await ResizeAsync(node, options);
+        }
+        finally
+        {
+            user.Remove();
+            await graph.CloseIfUnusedAsync(node);
+        }
+    }
+
+    private static async IoTask ResizeAsync(BlockNode node, Qcow2CreateOptions options)
+    {
         try
         {
             await node.TruncateAsync(options.Size, prealloc: options.Preallocation);
         }
+        catch (QapiException e)
+        {
+            throw new QapiException(e.ErrorClass, "Could not resize image: " + e.Desc, e.Hint);
+        }
+    }
+
+    private static async IoTask WriteEmptyAsync(BlockGraph graph, BlockNode file, Qcow2Header header)
+    {
+        BlockBackend user = new(graph, "");
+        user.SetPermissions(BlockPermissions.Write | BlockPermissions.Resize, BlockPermissions.All);
+        user.Insert(file);
+        try
+        {
+            byte[] image = EmptyImage(header);
+            await file.TruncateAsync(0);
+            Qcow2File target = new(user.RootEdge!);
+            int result = await target.WriteBytesAsync(0, image);
+            if (result < 0)
+            {
+                throw new QapiException("Could not write qcow2 header: " + BlockResult.Text(result));
+            }
+        }
         finally
         {
-            await graph.CloseIfUnusedAsync(node);
+            user.Remove();
         }
     }
 
@@ -100,10 +130,11 @@ public static class Qcow2Creator
         }
     }
 
-    private static void Validate(Qcow2CreateOptions o, bool hasDataFile)
+    /// <summary>Refuses options that contradict each other.</summary>
+    internal static void Validate(Qcow2CreateOptions o, bool hasDataFile)
     {
         const string V3 = "compatibility level 1.1 and above (use version=v3 or greater)";
-        Check(o.Size >= 0 && (o.Size & 511) == 0, "Image size must be a multiple of 512 bytes");
+        Check((o.Size & 511) == 0, "Image size must be a multiple of 512 bytes");
         Check(
             long.IsPow2(o.ClusterBytes) && o.ClusterBytes is >= 512 and <= 2 << 20,
             $"Cluster size must be a power of two between {1 << Qcow2Format.MinClusterBits} and {1 << (Qcow2Format.MaxClusterBits - 10)}k");
@@ -112,7 +143,7 @@ public static class Qcow2Creator
         Check(!o.ExtendedL2 || o.ClusterBytes >= 16384, "Extended L2 entries are only supported with cluster sizes of at least 16384 bytes");
         Check(
             o.Preallocation == PreallocMode.Off || o.BackingFile is null || o.ExtendedL2,
-            "Backing file and preallocation can only be used at the same time if extended_l2 is enabled");
+            "Backing file and preallocation can only be used at the same time if extended_l2 is on");
         Check(o.BackingFormat is null || o.BackingFile is not null, "Backing format cannot be used without backing file");
         Check(!o.LazyRefcounts || isV3, $"Lazy refcounts only supported with {V3}");
         Check(long.IsPow2(o.RefcountBits) && o.RefcountBits is >= 1 and <= 64, "Refcount width must be a power of two and may not exceed 64 bits");
@@ -122,7 +153,9 @@ public static class Qcow2Creator
         Check(!hasDataFile || isV3, $"External data files are only supported with {V3}");
         Check(o.CompressionType is "zlib" or "zstd", $"Parameter 'compression-type' does not accept value '{o.CompressionType}'");
         Check(o.CompressionType == "zlib" || isV3, $"Non-zlib compression type is only supported with {V3}");
-        Check((o.BackingFile?.Length ?? 0) <= 1023, "Backing file name too long");
+        Check(
+            (o.BackingFile?.Length ?? 0) <= 1023,
+            $"Could not assign backing file '{o.BackingFile}' with format '{o.BackingFormat ?? "(null)"}': Invalid argument");
     }
 
     private static Qcow2Header EmptyHeader(Qcow2CreateOptions o, bool hasDataFile)
