@@ -52,6 +52,12 @@ public sealed partial class Qcow2Driver
 
         // What a longer backing file has there must not come to light.
         bool isCovered = Node.Backing is { } backing && backing.Node.Length > old;
+        if (prealloc == PreallocMode.Off && Header.IsDataFileRaw)
+        {
+            // The data file by itself and the image through its tables must be the same disk.
+            prealloc = PreallocMode.Metadata;
+        }
+
         if (prealloc != PreallocMode.Off)
         {
             await PreallocateAsync(old, length, prealloc);
@@ -63,7 +69,7 @@ public sealed partial class Qcow2Driver
             await ZeroNewAsync(old, length);
         }
 
-        if (Header.HasDataFile && (prealloc != PreallocMode.Off || Header.IsDataFileRaw))
+        if (Header.HasDataFile && prealloc != PreallocMode.Off)
         {
             await Data.TruncateAsync(length, exact: false, prealloc is PreallocMode.Metadata ? PreallocMode.Off : prealloc);
         }
