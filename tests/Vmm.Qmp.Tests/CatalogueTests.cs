@@ -23,6 +23,8 @@ public sealed class CatalogueTests
         "blockdev-add arguments(nbd): lacks 'x-dirty-bitmap'",
         "blockdev-add arguments(qcow2): lacks 'encrypt'",
         "blockdev-add arguments(qcow2): lacks 'overlap-check'",
+        "blockdev-create arguments.options(qcow2): lacks 'encrypt'",
+        "x-blockdev-amend arguments.options(qcow2): lacks 'encrypt'",
         "chardev-add arguments.backend(socket).data: lacks 'tn3270'",
         "chardev-change arguments.backend(socket).data: lacks 'tn3270'",
         "object-add arguments(memory-backend-file): lacks 'prealloc-context'",
@@ -108,7 +110,7 @@ public sealed class CatalogueTests
             }
         }
 
-        Assert.That(differences, Is.SubsetOf(s_unserved));
+        Assert.That(differences.Select(OfNode).Distinct(), Is.SubsetOf(s_unserved));
     }
 
     [Test]
@@ -123,6 +125,13 @@ public sealed class CatalogueTests
         }
 
         Assert.That(differences, Is.Empty);
+    }
+
+    // Options of a node within those of something else are the same type.
+    private static string OfNode(string difference)
+    {
+        int at = difference.LastIndexOf("<object>(", StringComparison.Ordinal);
+        return at < 0 ? difference : "blockdev-add arguments" + difference[(at + "<object>".Length)..];
     }
 
     private static string Reference(string file)

@@ -29,6 +29,9 @@ public abstract class BlockDriver
     /// <summary>Reads and writes need no permission on the data child by itself: contents are checked or transformed.</summary>
     public virtual bool IsEncrypted => false;
 
+    /// <summary>Has compressed clusters.</summary>
+    public virtual bool SupportsCompression => false;
+
     /// <summary>The node whose behaviour this is.</summary>
     public BlockNode Node => _node ?? throw new InvalidOperationException("a driver without node");
 
@@ -78,6 +81,9 @@ public abstract class BlockDriver
 
     /// <summary>A protocol driver's flush to stable storage.</summary>
     public virtual IoTask<int> FlushToDiskAsync() => new(0);
+
+    /// <summary>A filter's length when its child has another one.</summary>
+    public virtual long LengthOver(long childLength) => childLength;
 
     /// <summary>What is known about the beginning of a range.</summary>
     public virtual IoTask<BlockStatus> StatusAsync(long offset, long bytes, bool wantZero) =>

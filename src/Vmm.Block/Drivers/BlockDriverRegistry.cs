@@ -60,7 +60,7 @@ public sealed class BlockDriverInfo
 }
 
 /// <summary>The drivers that there are. Filled before the first node is opened.</summary>
-public sealed class BlockDriverRegistry
+public sealed partial class BlockDriverRegistry
 {
     private static readonly string[] s_file = ["file"];
     private static readonly string[] s_hostDevice = ["host_device"];
@@ -106,6 +106,7 @@ public sealed class BlockDriverRegistry
             Create = o => new ThrottleDriver(o.Throttle!, groups),
             Children = static o => [new ChildDefinition("file", ChildRole.Filtered | ChildRole.Primary, o.Throttle!.File)],
         });
+        AddFilters();
     }
 
     /// <summary>Adds a driver, or puts another one in its place.</summary>

@@ -49,6 +49,13 @@ public sealed partial class BlockGraph
     /// <summary>The back end of a name, which nodes cannot have then; null when there is none.</summary>
     public Func<string, BlockBackend?> FindBackend { get; set; } = static _ => null;
 
+    /// <summary>A test filter has found a difference, which ends the process by default.</summary>
+    public Action<string> OnMismatch { get; set; } = static text =>
+    {
+        Interop.StdIo.Error.Write(text);
+        Interop.Libc.ExitNow(1);
+    };
+
     /// <summary>The node of that name; null when there is none.</summary>
     public BlockNode? Find(string name) => _nodes.GetValueOrDefault(name);
 

@@ -183,9 +183,20 @@ public sealed partial class BlockNode
         BeginRequest();
         await _flushing.EnterAsync();
         long generation = _writeGeneration;
+        BlockNode? below = Primary?.Node;
+        if (below is not null)
+        {
+            await below.DebugAsync(BlkdebugEvent.FlushToOs);
+        }
+
         int result = await Driver.FlushToOsAsync();
         if (result >= 0 && !Options.IsNoFlush)
         {
+            if (below is not null && generation != _flushedGeneration)
+            {
+                await below.DebugAsync(BlkdebugEvent.FlushToDisk);
+            }
+
             if (generation != _flushedGeneration)
             {
                 result = await Driver.FlushToDiskAsync();
@@ -270,6 +281,7 @@ public sealed partial class BlockNode
         long bytes = data.Size;
         int result;
         CheckThreshold(offset + bytes);
+        await DebugAsync(BlkdebugEvent.Pwritev);
         if (Options.DetectZeroes != DetectZeroesMode.Off && data.IsZero(0, bytes))
         {
             result = await ZeroUntrackedAsync(offset, bytes, flags | (Options.DetectZeroes == DetectZeroesMode.Unmap && Options.Discard == DiscardMode.Unmap ? BlockRequestFlags.MayUnmap : 0));
@@ -279,6 +291,7 @@ public sealed partial class BlockNode
             result = await WriteDriverAsync(offset, data, flags);
         }
 
+        await DebugAsync(BlkdebugEvent.PwritevDone);
         FinishWrite(offset, bytes, result);
         return result;
     }
@@ -318,7 +331,9 @@ public sealed partial class BlockNode
     private async IoTask<int> ZeroAlignedAsync(long offset, long bytes, BlockRequestFlags flags)
     {
         CheckThreshold(offset + bytes);
+        await DebugAsync(BlkdebugEvent.PwritevZero);
         int result = await ZeroUntrackedAsync(offset, bytes, flags);
+        await DebugAsync(BlkdebugEvent.PwritevDone);
         FinishWrite(offset, bytes, result);
         return result;
     }

@@ -1,3 +1,4 @@
+using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.ObjectModel.Block;
@@ -41,12 +42,16 @@ public sealed partial class BlockNode
         int result = 0;
         if (head > 0)
         {
+            await DebugAsync(BlkdebugEvent.PwritevRmwHead);
             result = await ReadBlockAsync(padding, 0, start);
+            await DebugAsync(BlkdebugEvent.PwritevRmwAfterHead);
         }
 
         if (result >= 0 && tail > 0)
         {
+            await DebugAsync(BlkdebugEvent.PwritevRmwTail);
             result = await ReadBlockAsync(padding, align, AlignUp(end) - align);
+            await DebugAsync(BlkdebugEvent.PwritevRmwAfterTail);
         }
 
         if (result >= 0)

@@ -1,5 +1,6 @@
 using Vmm.Block.Drivers;
 using Vmm.Block.Options;
+using Vmm.EventLoop.Tasks;
 using Vmm.Qapi;
 
 namespace Vmm.Block.Graph;
@@ -195,12 +196,18 @@ public sealed partial class BlockNode : IBlockParent
     {
         if (Driver.IsFilter && (edge.Role & ChildRole.Filtered) != 0)
         {
-            SetLength(edge.Node.Length);
+            SetLength(Driver.LengthOver(edge.Node.Length));
         }
     }
 
     /// <inheritdoc/>
     public override string ToString() => Name;
+
+    /// <summary>The driver, where it is the one that wants to know of events.</summary>
+    internal Drivers.Debug.BlkdebugDriver? Debugger { get; set; }
+
+    /// <summary>A request above or in this node comes to a point at which tests may want to do something. Home loop.</summary>
+    internal IoTask DebugAsync(BlkdebugEvent point) => Debugger is null ? IoTask.CompletedTask : Debugger.HappenAsync(point);
 
     internal void AddChild(BlockEdge edge) => _children.Add(edge);
 

@@ -19,14 +19,12 @@ internal sealed class ImageJob(JobManager manager, JobType type, string id, Func
     protected override async IoTask<int> RunAsync()
     {
         Remaining = 1;
-        await Manager.Graph.Changing.EnterAsync();
         try
         {
-            await work();
+            await Manager.Graph.ChangeAsync(work);
         }
         finally
         {
-            Manager.Graph.Changing.Exit();
             Progress = 1;
             Remaining = 0;
         }

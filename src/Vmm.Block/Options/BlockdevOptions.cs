@@ -6,6 +6,15 @@ namespace Vmm.Block.Options;
 [QapiEnum]
 public enum BlockdevDriver
 {
+    /// <summary>A filter that fails requests.</summary>
+    Blkdebug,
+
+    /// <summary>A filter that compares two children.</summary>
+    Blkverify,
+
+    /// <summary>A filter whose writes are compressed.</summary>
+    Compress,
+
     /// <summary>A file of the host.</summary>
     File,
 
@@ -21,6 +30,9 @@ public enum BlockdevDriver
 
     /// <summary>Reads anything, keeps nothing.</summary>
     NullCo,
+
+    /// <summary>A filter that makes its file longer than writes need.</summary>
+    Preallocate,
 
     /// <summary>A qcow2 image.</summary>
     Qcow2,
@@ -98,6 +110,18 @@ public sealed partial record BlockdevOptions
     /// <summary>Writes of zeroes.</summary>
     public DetectZeroesMode? DetectZeroes { get; init; }
 
+    /// <summary>A filter that fails requests.</summary>
+    [QapiBranch("blkdebug")]
+    public BlockdevOptionsBlkdebug? Blkdebug { get; init; }
+
+    /// <summary>A filter that compares two children.</summary>
+    [QapiBranch("blkverify")]
+    public BlockdevOptionsBlkverify? Blkverify { get; init; }
+
+    /// <summary>A node over one file.</summary>
+    [QapiBranch("compress")]
+    public BlockdevOptionsGenericFormat? Generic { get; init; }
+
     /// <summary>A file.</summary>
     [QapiBranch("file")]
     public BlockdevOptionsFile? File { get; init; }
@@ -117,6 +141,10 @@ public sealed partial record BlockdevOptions
     /// <summary>Nothing.</summary>
     [QapiBranch("null-co")]
     public BlockdevOptionsNull? NullCo { get; init; }
+
+    /// <summary>A filter that makes its file longer than writes need.</summary>
+    [QapiBranch("preallocate")]
+    public BlockdevOptionsPreallocate? Preallocate { get; init; }
 
     /// <summary>A qcow2 image.</summary>
     [QapiBranch("qcow2")]

@@ -24,7 +24,7 @@ public sealed class ImageCommands(JobManager jobs)
     [QmpCommand("x-blockdev-amend", ArgsType = "job-id:s,node-name:s,options:q,force:b?", AllowPreconfig = true, Since = "5.1")]
     public void BlockdevAmend(string jobId, string nodeName, BlockdevAmendOptions options, bool? force)
     {
-        BlockNode node = jobs.Graph.Find(nodeName) ?? throw new QapiException($"Cannot find device='' nor node-name='{nodeName}'");
+        BlockNode node = jobs.Graph.Lookup(null, nodeName);
         if (node.Driver.FormatName != options.Driver.ToWire())
         {
             throw new QapiException("x-blockdev-amend doesn't support changing the block driver");

@@ -1,3 +1,4 @@
+using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 
@@ -34,6 +35,12 @@ internal sealed class Qcow2Cache : IDisposable
     }
 
     internal int EntryBytes { get; }
+
+    /// <summary>What tests know the load of an entry as.</summary>
+    internal BlkdebugEvent OnLoad { get; init; } = BlkdebugEvent.L2Load;
+
+    /// <summary>What tests know the write of an entry as.</summary>
+    internal BlkdebugEvent OnWrite { get; init; } = BlkdebugEvent.L2Update;
 
     /// <summary>An entry is newer than the file.</summary>
     internal bool IsDirty => _dirty.Count > 0;
@@ -98,6 +105,7 @@ internal sealed class Qcow2Cache : IDisposable
         while (_dirty.Count > 0)
         {
             Slot slot = _dirty[^1];
+            await _file.DebugAsync(OnWrite);
             int result = await _file.WriteAsync(slot.Offset, slot.Buffer, 0, EntryBytes);
             if (result < 0)
             {
@@ -163,6 +171,7 @@ internal sealed class Qcow2Cache : IDisposable
         }
 
         Slot slot = Take();
+        await _file.DebugAsync(OnLoad);
         result = await _file.ReadAsync(offset, slot.Buffer, 0, EntryBytes);
         if (result < 0)
         {

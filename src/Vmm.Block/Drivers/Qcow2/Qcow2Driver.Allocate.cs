@@ -1,4 +1,5 @@
 using Vmm.Block.Graph;
+using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 
@@ -107,6 +108,8 @@ public sealed partial class Qcow2Driver
 
     private async IoTask<long> AllocatePlaceAsync(long start, int clusters)
     {
+        await _file.DebugAsync(BlkdebugEvent.ClusterAlloc);
+
         // Behind the cluster before, if there is room: what is written one after the other is read so.
         if (start > 0 && (start & (_mapping.SliceSpan - 1)) != 0)
         {
@@ -315,6 +318,7 @@ public sealed partial class Qcow2Driver
     private async IoTask<int> ZeroTableAsync(long place)
     {
         using NativeBuffer zeroes = new(Header.ClusterBytes, zeroed: true);
+        await _file.DebugAsync(BlkdebugEvent.L2AllocWrite);
         return await _file.WriteAsync(place, zeroes, 0, zeroes.Length);
     }
 
@@ -322,6 +326,7 @@ public sealed partial class Qcow2Driver
     private async IoTask<int> CopyTableAsync(long source, long place)
     {
         using NativeBuffer table = new(Header.ClusterBytes);
+        await _file.DebugAsync(BlkdebugEvent.L2AllocCowRead);
         int result = await _file.ReadAsync(source, table, 0, table.Length);
         return result < 0 ? result : await _file.WriteAsync(place, table, 0, table.Length);
     }

@@ -1,4 +1,5 @@
 using Vmm.Block.Graph;
+using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.ObjectModel.Block;
@@ -82,6 +83,7 @@ public sealed partial class Qcow2Driver
         allocation.GuestEnd = offset + Header.ClusterBytes;
         _allocations.Add(allocation);
         _lock.Exit();
+        await _file.DebugAsync(BlkdebugEvent.WriteCompressed);
         result = await _file.WriteAsync(place, packed, 0, bytes);
         await _lock.EnterAsync();
         result = result < 0 ? result : await LinkPackedAsync(offset, _mapping.CompressedEntry(place, bytes));

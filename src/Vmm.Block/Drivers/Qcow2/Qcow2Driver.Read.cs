@@ -1,4 +1,5 @@
 using Vmm.Block.Graph;
+using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.ObjectModel.Block;
@@ -51,6 +52,7 @@ public sealed partial class Qcow2Driver
     private async IoTask<int> ReadPlaceAsync(long place, IoVectors data)
     {
         int phase = _limbo.Enter();
+        await _file.DebugAsync(BlkdebugEvent.ReadAio);
         int result = await Data.ReadAsync(place, data);
         _limbo.Leave(phase);
         return result;
@@ -114,10 +116,12 @@ public sealed partial class Qcow2Driver
         switch (extent.Kind)
         {
             case Qcow2Kind.Normal:
+                await _file.DebugAsync(BlkdebugEvent.ReadAio);
                 return await Data.ReadAsync(extent.HostOffset, data);
             case Qcow2Kind.Compressed:
                 return await ReadCompressedAsync(offset, extent, data);
             case Qcow2Kind.Unallocated or Qcow2Kind.UnallocatedPlaced when Node.Backing is { } backing:
+                await _file.DebugAsync(BlkdebugEvent.ReadBackingAio);
                 return await backing.Node.ReadAsync(offset, data);
             default:
                 data.Fill(0, data.Size, 0);
@@ -130,6 +134,7 @@ public sealed partial class Qcow2Driver
         Qcow2CodecWork codec = RentCodec();
         codec.IsCompress = false;
         codec.PackedBytes = Math.Min(_mapping.CompressedBytes(extent.Entry), codec.Packed.Length);
+        await _file.DebugAsync(BlkdebugEvent.ReadCompressed);
         int result = await _file.ReadAsync(extent.HostOffset, codec.Packed, 0, codec.PackedBytes);
         if (result >= 0)
         {

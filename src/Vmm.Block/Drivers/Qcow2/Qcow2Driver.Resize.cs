@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Vmm.Block.Graph;
+using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.ObjectModel.Block;
 using Vmm.Qapi;
@@ -250,6 +251,7 @@ public sealed partial class Qcow2Driver
     /// <summary>Puts another active L1, at a place that is allocated, into use, and frees the old one.</summary>
     private async IoTask<int> ReplaceL1Async(Qcow2Table table, long place)
     {
+        await _file.DebugAsync(BlkdebugEvent.L1GrowWriteTable);
         int result = await _file.WriteTableAsync(place, table, 0, table.Length);
         if (result >= 0)
         {
@@ -266,6 +268,7 @@ public sealed partial class Qcow2Driver
             return result;
         }
 
+        await _file.DebugAsync(BlkdebugEvent.L1GrowActivateTable);
         byte[] fields = new byte[12];
         BinaryPrimitives.WriteInt32BigEndian(fields, table.Length);
         BinaryPrimitives.WriteInt64BigEndian(fields.AsSpan(4), place);

@@ -1,4 +1,5 @@
 using Vmm.Block.Graph;
+using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.ObjectModel.Block;
@@ -38,6 +39,7 @@ public sealed partial class Qcow2Driver
     private async IoTask<int> WritePlaceAsync(long place, IoVectors data)
     {
         int phase = _limbo.Enter();
+        await _file.DebugAsync(BlkdebugEvent.WriteAio);
         int result = await Data.WriteAsync(place, data);
         _limbo.Leave(phase);
         return result;
@@ -129,6 +131,7 @@ public sealed partial class Qcow2Driver
 
     private async IoTask<long> WriteSliceAsync(long place, IoVectors data, long done, long bytes)
     {
+        await _file.DebugAsync(BlkdebugEvent.WriteAio);
         if (bytes == data.Size)
         {
             int whole = await Data.WriteAsync(place, data);
@@ -232,6 +235,7 @@ public sealed partial class Qcow2Driver
                 all.Add(copy!, head, tail);
             }
 
+            await _file.DebugAsync(head + tail > 0 ? BlkdebugEvent.CowWrite : BlkdebugEvent.WriteAio);
             result = await Data.WriteAsync(allocation.HostDataOffset - head, all);
         }
 
@@ -247,6 +251,7 @@ public sealed partial class Qcow2Driver
     private async IoTask<int> ReadSurroundingsAsync(Qcow2Allocation allocation, NativeBuffer copy)
     {
         int result = 0;
+        await _file.DebugAsync(BlkdebugEvent.CowRead);
         if (allocation.HeadBytes > 0)
         {
             result = await ReadOldAsync(allocation.DataOffset - allocation.HeadBytes, copy, 0, allocation.HeadBytes);

@@ -63,6 +63,9 @@ public sealed partial class Qcow2Driver : BlockDriver
     private string? AutoBackingName => _autoBacking
         ?? (string.IsNullOrEmpty(Header.BackingFile) ? null : ImageNames.TryResolve(Header.BackingFile, FileName));
 
+    /// <inheritdoc/>
+    public override bool SupportsCompression => true;
+
     private Qcow2Header Header => _metadata?.Header ?? s_noHeader;
 
     private BlockNode Data => _dataEdge.Node;
@@ -146,11 +149,16 @@ public sealed partial class Qcow2Driver : BlockDriver
         Qcow2CacheSizes sizes = Qcow2CacheSizes.For(_options, header);
         Qcow2Table table = new(header.RefcountTableClusters * (header.ClusterBytes / 8));
         Qcow2Table l1 = new(header.L1Entries);
+        await _file.DebugAsync(BlkdebugEvent.ReftableLoad);
         Check(await _file.ReadTableAsync(header.RefcountTableOffset, table), "Could not initialize refcount handling");
         Check(await _file.ReadTableAsync(header.L1Offset, l1), "Could not read L1 table");
         Qcow2Metadata metadata = new(_file, header) { OnOverlap = RefuseOverlap };
         Qcow2Cache slices = new(_file, sizes.L2Entries, sizes.L2EntryBytes, metadata.WriteAsync);
-        Qcow2Cache blocks = new(_file, sizes.RefcountEntries, header.ClusterBytes, metadata.WriteRefcountsAsync);
+        Qcow2Cache blocks = new(_file, sizes.RefcountEntries, header.ClusterBytes, metadata.WriteRefcountsAsync)
+        {
+            OnLoad = BlkdebugEvent.RefblockLoad,
+            OnWrite = BlkdebugEvent.RefblockUpdatePart,
+        };
         _mapping = new Qcow2Mapping(header, l1, slices);
         metadata.Mapping = _mapping;
         metadata.Refcounts = new Qcow2Refcounts(metadata, header, table, blocks, _limbo)

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Vmm.Block.Graph;
+using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.ObjectModel.Block;
@@ -16,6 +17,9 @@ internal sealed class Qcow2File(BlockEdge edge)
 
     /// <summary>Bytes of the file.</summary>
     internal long Length => edge.Node.Length;
+
+    /// <summary>An event of which tests may want to know.</summary>
+    internal IoTask DebugAsync(BlkdebugEvent point) => edge.Node.DebugAsync(point);
 
     /// <summary>Reads into a part of a buffer; what lies behind the end of the file is zero.</summary>
     internal async IoTask<int> ReadAsync(long offset, NativeBuffer buffer, int position, int length)

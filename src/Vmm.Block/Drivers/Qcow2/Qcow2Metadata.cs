@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Vmm.Block.Graph;
+using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 
@@ -101,6 +102,7 @@ internal sealed class Qcow2Metadata : IDisposable
 
             if (result >= 0)
             {
+                await File.DebugAsync(BlkdebugEvent.L1Update);
                 result = await WriteL1Async();
                 _needsBarrier = true;
             }

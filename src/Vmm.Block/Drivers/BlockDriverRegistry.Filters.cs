@@ -1,0 +1,42 @@
+using Vmm.Block.Drivers.Debug;
+using Vmm.Block.Graph;
+using Vmm.Block.Options;
+
+namespace Vmm.Block.Drivers;
+
+/// <content>Filters that operators put into the graph.</content>
+public sealed partial class BlockDriverRegistry
+{
+    private void AddFilters()
+    {
+        const ChildRole Filtered = ChildRole.Filtered | ChildRole.Primary;
+        Add(BlockdevDriver.Blkdebug, new BlockDriverInfo
+        {
+            IsProtocol = true,
+            Create = static o => new BlkdebugDriver(o.Blkdebug!),
+            Children = static o => [new ChildDefinition("image", Filtered, o.Blkdebug!.Image)],
+        });
+        Add(BlockdevDriver.Blkverify, new BlockDriverInfo
+        {
+            IsProtocol = true,
+            Create = static _ => new BlkverifyDriver(),
+            Children = static o =>
+            [
+                new ChildDefinition("raw", Filtered, o.Blkverify!.Raw),
+                new ChildDefinition("test", ChildRole.Data, o.Blkverify.Test),
+            ],
+        });
+        Add(BlockdevDriver.Compress, new BlockDriverInfo
+        {
+            NeedsFile = true,
+            Create = static _ => new CompressDriver(),
+            Children = static o => [new ChildDefinition("file", Filtered, o.Generic!.File)],
+        });
+        Add(BlockdevDriver.Preallocate, new BlockDriverInfo
+        {
+            NeedsFile = true,
+            Create = static o => new PreallocateDriver(o.Preallocate!),
+            Children = static o => [new ChildDefinition("file", Filtered, o.Preallocate!.File)],
+        });
+    }
+}
