@@ -87,10 +87,11 @@ internal static class CommandRegistration
             new BlockNodeCommands(t.Blocks, t.Drives),
             new BlockQueryCommands(t.Blocks, t.Drives),
             new BlockdevCommands(t.Blocks),
+            new ChainCommands(t.Jobs),
             exports,
             new ImageCommands(t.Jobs),
             new JobCommands(t.Jobs),
-            new MirrorCommands(t.Jobs, t.Drives),
+            new MirrorCommands(t.Jobs),
             new ThrottleCommands(t.Blocks, t.Drives, t.ThrottleGroups));
         DevicesCatalog.Register(table, chipset);
         KvmCatalog.Register(table, cpus, stats);

@@ -14,7 +14,7 @@ public sealed class MirrorTests : BlockFixture
 {
     private const int Length = 4 << 20;
 
-    private readonly EventLog _events = new();
+    private readonly JobEventLog _events = new();
     private JobManager _jobs = null!;
     private BlockBackends _backends = null!;
     private MirrorCommands _mirrors = null!;
@@ -26,7 +26,7 @@ public sealed class MirrorTests : BlockFixture
         _events.Lines.Clear();
         _jobs = new JobManager(Graph, _events);
         _backends = new BlockBackends(Graph);
-        _mirrors = new MirrorCommands(_jobs, _backends);
+        _mirrors = new MirrorCommands(_jobs);
         _commands = new JobCommands(_jobs);
     }
 
@@ -71,7 +71,7 @@ public sealed class MirrorTests : BlockFixture
         Mirror();
         RunUntil(JobStatus.Ready);
         Write(disk, File.ReadAllBytes(source), new Random(1));
-        _commands.BlockCancel("m", force: null);
+        Loop.RunUntil(_commands.BlockCancel("m", force: null));
         RunUntilGone();
         Assert.That(disk.Root!.Name, Is.EqualTo("src"));
         Assert.That(File.ReadAllBytes(target), Is.EqualTo(File.ReadAllBytes(source)));
@@ -124,7 +124,7 @@ public sealed class MirrorTests : BlockFixture
         RunUntil(JobStatus.Ready);
         Job job = _jobs.Find("m")!;
         Assert.That(job.Progress, Is.EqualTo(Length));
-        _commands.BlockCancel("m", force: true);
+        Loop.RunUntil(_commands.BlockCancel("m", force: true));
         RunUntilGone();
         Assert.That(_events.Lines[^3], Is.EqualTo("CANCELLED"));
     }
@@ -188,20 +188,5 @@ public sealed class MirrorTests : BlockFixture
         {
             Loop.RunOnce(block: true);
         }
-    }
-
-    private sealed class EventLog : IEventEmitter
-    {
-        public List<string> Lines { get; } = [];
-
-        public void Emit(IQmpEvent qmpEvent) => Lines.Add(qmpEvent switch
-        {
-            JobStatusChangeEvent e => JobStatusQapi.ToWire(e.Status),
-            BlockJobCompletedEvent { Error: { } error } => "COMPLETED: " + error,
-            BlockJobCompletedEvent => "COMPLETED",
-            BlockJobCancelledEvent => "CANCELLED",
-            BlockJobReadyEvent => "READY",
-            _ => qmpEvent.Info.Name,
-        });
     }
 }

@@ -130,6 +130,19 @@ public abstract class BlockDriver
     {
     }
 
+    /// <summary>The node is about to become read-only: what waits in memory goes to the children. Home loop, drained.</summary>
+    public virtual IoTask SuspendWritesAsync() => IoTask.CompletedTask;
+
+    /// <summary>The node has become writable. Home loop, drained.</summary>
+    /// <exception cref="QapiException">It cannot be written.</exception>
+    public virtual IoTask ResumeWritesAsync() => IoTask.CompletedTask;
+
+    /// <summary>The host's file is needed for another kind of use. Main loop, drained.</summary>
+    /// <exception cref="QapiException">It cannot be had; what there was still is.</exception>
+    public virtual void SetWritable(bool isWritable)
+    {
+    }
+
     /// <summary>The node goes to another loop; no request is under way.</summary>
     public virtual void OnLoopChanged()
     {

@@ -74,6 +74,12 @@ public sealed partial class BlockDriverRegistry
     /// <param name="groups">For throttle filters.</param>
     public BlockDriverRegistry(FdSets fdSets, LoopWorkers workers, ThrottleGroups groups)
     {
+        Add(BlockdevDriver.CopyOnRead, new BlockDriverInfo
+        {
+            NeedsFile = true,
+            Create = static o => new CopyOnReadDriver(o.CopyOnRead!),
+            Children = static o => [new ChildDefinition("file", ChildRole.Filtered | ChildRole.Primary, o.CopyOnRead!.File)],
+        });
         Add(BlockdevDriver.File, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_file, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.File!, isDevice: false, fdSets, workers), CreateImage = (_, o) => new FileCreation(o.File!).CreateAsync(workers) });
         Add(BlockdevDriver.HostDevice, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_hostDevice, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.HostDevice!, isDevice: true, fdSets, workers) });
         Add(BlockdevDriver.Nbd, new BlockDriverInfo { IsProtocol = true, Protocols = s_nbd, ParseName = NbdNames.Parse, Normalise = NbdNames.Normalise, Create = o => new NbdDriver(o.Nbd!, workers) });

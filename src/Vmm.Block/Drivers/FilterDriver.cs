@@ -19,6 +19,9 @@ public abstract class FilterDriver : BlockDriver
     /// <inheritdoc/>
     public override BlockRequestFlags SupportedZeroFlags => Child.Driver.SupportedZeroFlags | BlockRequestFlags.WriteUnchanged;
 
+    /// <summary>A job's own filter, which goes when it likes: no other job may rely on it.</summary>
+    public virtual bool IsTemporary => false;
+
     /// <summary>The node that is shown.</summary>
     protected BlockNode Child => Node.Primary!.Node;
 
@@ -29,7 +32,13 @@ public abstract class FilterDriver : BlockDriver
     public override void RefreshLimits(ref BlockLimits limits) => limits.RequestAlignment = Child.Limits.RequestAlignment;
 
     /// <inheritdoc/>
-    public override void DescribeImage(ImageDescription image) => Child.Driver.DescribeImage(image);
+    public override void DescribeImage(ImageDescription image)
+    {
+        Child.Driver.DescribeImage(image);
+
+        // What the image says of its backing file is its own affair.
+        image.BackingFile = image.FullBackingFile = image.BackingFormat = null;
+    }
 
     /// <inheritdoc/>
     public override IoTask<int> ReadAsync(long offset, IoVectors data, BlockRequestFlags flags) => Child.ReadAsync(offset, data, flags);

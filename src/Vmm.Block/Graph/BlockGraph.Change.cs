@@ -1,3 +1,5 @@
+using Vmm.Block.Drivers;
+using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.Qapi;
 
@@ -29,7 +31,78 @@ public sealed partial class BlockGraph
         CheckChain(top, bottom);
         for (BlockNode node = top; node != bottom && node.FilteredOrBackingEdge is { } edge; node = edge.Node)
         {
+            if (edge.Node.Driver is FilterDriver { IsTemporary: true })
+            {
+                throw new QapiException($"Cannot freeze '{edge.Name}' link to '{edge.Node.Name}'");
+            }
+        }
+
+        for (BlockNode node = top; node != bottom && node.FilteredOrBackingEdge is { } edge; node = edge.Node)
+        {
             edge.IsFrozen = true;
+        }
+    }
+
+    /// <summary>True when a node is the other one or in the chain of backing files and filters below it.</summary>
+    public static bool ChainContains(BlockNode top, BlockNode node)
+    {
+        for (BlockNode? at = top; at is not null; at = at.FilteredOrBacking)
+        {
+            if (at == node)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>The node of a chain whose backing file, filters aside, is the given one; null when there is none.</summary>
+    public static BlockNode? FindOverlay(BlockNode top, BlockNode bottom)
+    {
+        BlockNode wanted = bottom.SkipFilters;
+        for (BlockNode at = top.SkipFilters; at.Backing is { } backing; at = backing.Node.SkipFilters)
+        {
+            if (backing.Node.SkipFilters == wanted)
+            {
+                return at;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>The node of a chain that has a file name, which is taken as images name their backing files; null when there is none.</summary>
+    public static BlockNode? FindBackingImage(BlockNode top, string name)
+    {
+        for (BlockNode at = top.SkipFilters; at.Backing is { } backing; at = backing.Node.SkipFilters)
+        {
+            BlockNode below = backing.Node.SkipFilters;
+            ImageDescription image = new();
+            at.Driver.DescribeImage(image);
+            if (below.Filename == name || image.BackingFile == name || Resolved(name, at) is { } full && Resolved(below.Filename, null) == full)
+            {
+                return below;
+            }
+        }
+
+        return null;
+
+        static string? Resolved(string name, BlockNode? image)
+        {
+            if (name.StartsWith("json:", StringComparison.Ordinal))
+            {
+                return null;
+            }
+
+            try
+            {
+                return Path.GetFullPath(ImageNames.Resolve(name, image?.File?.Node.Driver.ExactFilename ?? "."));
+            }
+            catch (QapiException)
+            {
+                return null;
+            }
         }
     }
 

@@ -9,11 +9,12 @@ namespace Vmm.Block.Graph;
 public sealed partial class BlockGraph
 {
     /// <summary>Puts a filter above a node: all users of the node use the filter instead. With <see cref="Changing"/> held.</summary>
-    /// <param name="driver">The filter; its child is called "backing".</param>
+    /// <param name="driver">The filter.</param>
     /// <param name="name">Name of the filter's node; null for a generated one.</param>
     /// <param name="node">The node.</param>
+    /// <param name="childName">What the node is called as the filter's child.</param>
     /// <exception cref="QapiException">It cannot be done; nothing has changed.</exception>
-    public async IoTask<BlockNode> InsertFilterAsync(BlockDriver driver, string? name, BlockNode node)
+    public async IoTask<BlockNode> InsertFilterAsync(BlockDriver driver, string? name, BlockNode node, string childName = "backing")
     {
         NodeOptions options = node.Options with { DetectZeroes = DetectZeroesMode.Off, Discard = DiscardMode.Unmap };
         BlockNode filter = new(this, TakeName(name), name is not null, driver, options) { Loop = node.Loop, IsImplicit = name is null };
@@ -22,7 +23,7 @@ public sealed partial class BlockGraph
         {
             _nodes.Add(filter.Name, filter);
             _order.Add(filter);
-            Attach(filter, node, "backing", ChildRole.Filtered | ChildRole.Primary, BlockPermissions.None, BlockPermissions.All);
+            Attach(filter, node, childName, ChildRole.Filtered | ChildRole.Primary, BlockPermissions.None, BlockPermissions.All);
             filter.RefreshLimits();
             filter.SetLength(node.Length);
             ReplaceNode(node, filter);
@@ -36,6 +37,110 @@ public sealed partial class BlockGraph
         finally
         {
             node.DrainEnd();
+        }
+    }
+
+    /// <summary>Takes a filter out: its users use the filtered node again.</summary>
+    public async IoTask RemoveFilterAsync(BlockNode filter)
+    {
+        BlockNode node = filter.Filtered!.Node;
+        await filter.DrainAsync();
+        try
+        {
+            ReplaceNode(filter, node);
+        }
+        finally
+        {
+            filter.DrainEnd();
+        }
+
+        await CloseIfUnusedAsync(filter);
+    }
+
+    /// <summary>Gives an image another backing file; what the image says of it stays as it is.</summary>
+    /// <param name="node">The image.</param>
+    /// <param name="backing">The backing file; null for none.</param>
+    /// <exception cref="QapiException">It cannot be done; nothing has changed.</exception>
+    public async IoTask SetBackingAsync(BlockNode node, BlockNode? backing)
+    {
+        BlockEdge? old = node.Backing;
+        if (old?.Node == backing)
+        {
+            return;
+        }
+
+        if (old is { IsFrozen: true })
+        {
+            throw new QapiException($"Cannot change frozen '{old.Name}' link from '{node.Name}' to '{old.Node.Name}'");
+        }
+
+        if (backing is not null && backing.Reaches(node))
+        {
+            throw new QapiException($"Making '{backing.Name}' a backing child of '{node.Name}' would create a cycle");
+        }
+
+        await node.DrainAsync();
+        try
+        {
+            if (old is not null)
+            {
+                Detach(old);
+            }
+
+            try
+            {
+                if (backing is not null)
+                {
+                    Attach(node, backing, "backing", ChildRole.Cow, BlockPermissions.None, BlockPermissions.All);
+                }
+            }
+            catch (QapiException)
+            {
+                if (old is not null)
+                {
+                    Attach(node, old.Node, old.Name, old.Role, BlockPermissions.None, BlockPermissions.All);
+                }
+
+                throw;
+            }
+
+            node.RefreshLimits();
+        }
+        finally
+        {
+            node.DrainEnd();
+        }
+
+        if (old is not null)
+        {
+            await CloseIfUnusedAsync(old.Node);
+        }
+    }
+
+    /// <summary>Has an image say another name of its backing file; the image is made writable for that.</summary>
+    /// <exception cref="QapiException">It cannot be written.</exception>
+    public async IoTask ChangeBackingNameAsync(BlockNode node, string? name, string? format)
+    {
+        bool wasReadOnly = node.IsReadOnly;
+        await SetReadOnlyAsync(node, false);
+        await node.DrainAsync();
+        await node.Loop.SwitchTo();
+        int result = await node.Driver.ChangeBackingFileAsync(name, format);
+        if (result >= 0)
+        {
+            await node.FlushAsync();
+        }
+
+        await MainLoop.SwitchTo();
+        node.DrainEnd();
+        if (wasReadOnly)
+        {
+            await SetReadOnlyAsync(node, true);
+        }
+
+        if (result < 0)
+        {
+            throw new QapiException($"Could not change backing file: {BlockResult.Text(result)}");
         }
     }
 }

@@ -53,6 +53,19 @@ public sealed partial class BlockNode : IBlockParent
     /// <summary>The kind of job that holds the node against deletion; null when none does.</summary>
     public Jobs.JobType? JobInUse { get; set; }
 
+    /// <summary>No node and no job uses this one.</summary>
+    public bool IsRoot => _parents.TrueForAll(static edge => edge.Parent is Backend.BlockBackend);
+
+    /// <summary>Refuses what a job that uses the node does not allow.</summary>
+    /// <exception cref="QapiException">There is one.</exception>
+    public void CheckNotInUse()
+    {
+        if (JobInUse is { } job)
+        {
+            throw new QapiException($"Node '{Name}' is busy: block device is in use by block job: {Jobs.JobTypeQapi.ToWire(job)}");
+        }
+    }
+
     /// <summary>A filter of a job for which no operator gave a name: queries of back ends show what is below it.</summary>
     public bool IsImplicit { get; init; }
 

@@ -17,7 +17,7 @@ public sealed record JobSettings(string Id, bool AutoFinalize = true, bool AutoD
 /// Work in the background over nodes: a method on the main loop with points at which it can be paused or ended, and the states around it.
 /// What it does to nodes it does on their loop. Home: main loop.
 /// </summary>
-public abstract class Job : IBlockParent
+public abstract partial class Job : IBlockParent
 {
     private const long SliceNs = 100_000_000;
 
@@ -30,6 +30,8 @@ public abstract class Job : IBlockParent
     private readonly JobManager _manager;
     private readonly LoopWaitQueue _wakers = new();
     private readonly LoopTimer _timer;
+    private readonly List<BlockEdge> _uses = [];
+    private readonly List<BlockNode> _blocked = [];
     private int _pauses;
     private bool _isUserPaused;
     private long _sliceEndNs;
@@ -148,6 +150,9 @@ public abstract class Job : IBlockParent
         RunToEndAsync().Forget();
     }
 
+    /// <summary>It was started, whatever has become of it.</summary>
+    public bool IsStarted => Status is not (JobStatus.Undefined or JobStatus.Created);
+
     /// <summary>An operator pauses it.</summary>
     public void UserPause()
     {
@@ -159,10 +164,6 @@ public abstract class Job : IBlockParent
 
         _isUserPaused = true;
         DrainBegin();
-        if (!IsBusy)
-        {
-            ShowPaused();
-        }
     }
 
     /// <summary>An operator lets it go on.</summary>
@@ -177,7 +178,6 @@ public abstract class Job : IBlockParent
         IoStatus = BlockDeviceIoStatus.Ok;
         _isUserPaused = false;
         DrainEnd();
-        ShowResumed();
     }
 
     /// <summary>An operator limits the rate.</summary>
@@ -195,13 +195,25 @@ public abstract class Job : IBlockParent
     }
 
     /// <summary>An operator ends it.</summary>
-    public void Cancel(bool force)
+    public async IoTask CancelAsync(bool force)
     {
         Check(JobVerb.Cancel);
+        bool isIdle = !IsBusy;
+        await CancelUncheckedAsync(force);
+
+        // One that only waits ends at once, before the operator is answered.
+        while (isIdle && IsForced && Status is not (JobStatus.Concluded or JobStatus.Null))
+        {
+            await Manager.Graph.WaitProgressAsync();
+        }
+    }
+
+    internal async IoTask CancelUncheckedAsync(bool force)
+    {
         if (Status is JobStatus.Waiting or JobStatus.Pending)
         {
             IsCancelled = IsForced = true;
-            EndAsync(cancelled: true).Forget();
+            await Transaction.AbortAsync(this);
             return;
         }
 
@@ -232,10 +244,10 @@ public abstract class Job : IBlockParent
     }
 
     /// <summary>An operator makes the result permanent.</summary>
-    public void FinalizeByUser()
+    public async IoTask FinalizeByUserAsync()
     {
         Check(JobVerb.Finalize);
-        EndAsync(cancelled: false).Forget();
+        await Transaction.FinalizeAsync(this);
     }
 
     /// <summary>An operator forgets it.</summary>
@@ -246,19 +258,15 @@ public abstract class Job : IBlockParent
         _manager.Remove(this);
     }
 
-    /// <summary>It could not be set up: it goes without having run.</summary>
-    public async IoTask AbandonAsync()
-    {
-        await CleanAsync();
-        SetStatus(JobStatus.Null);
-        _manager.Remove(this);
-    }
-
     /// <inheritdoc/>
     public void DrainBegin()
     {
         _pauses++;
         Kick();
+        if (IsStarted && !IsAtWork && !IsBusy && !IsDone)
+        {
+            ShowPaused();
+        }
     }
 
     /// <inheritdoc/>
@@ -266,10 +274,11 @@ public abstract class Job : IBlockParent
     {
         _pauses--;
         Kick();
+        ShowResumed();
     }
 
     /// <inheritdoc/>
-    public void OnResized(BlockEdge edge)
+    public virtual void OnResized(BlockEdge edge)
     {
     }
 
@@ -282,18 +291,47 @@ public abstract class Job : IBlockParent
     /// <summary>The work. 0 or a negative errno; a <see cref="QapiException"/> says more.</summary>
     protected abstract IoTask<int> RunAsync();
 
-    /// <summary>Makes a good result permanent.</summary>
-    protected abstract void Commit();
-
-    /// <summary>Ends its use of nodes, whatever the result.</summary>
-    protected abstract IoTask CleanAsync();
-
     /// <summary>An operator wants its result.</summary>
-    protected abstract void OnComplete();
+    protected virtual void OnComplete() => throw new QapiException($"The active block job '{Id}' cannot be completed");
 
     /// <summary>An operator wants its end.</summary>
     protected virtual void OnCancel()
     {
+    }
+
+    /// <summary>Uses a node until <see cref="EndUses"/>; other jobs and commands that would change it are refused.</summary>
+    /// <exception cref="QapiException">Permissions conflict.</exception>
+    protected void Use(BlockNode node, string name, BlockPermissions needed, BlockPermissions shared)
+    {
+        _uses.Add(_manager.Graph.Attach(this, node, name, ChildRole.None, needed, shared));
+        Block(node);
+    }
+
+    /// <summary>Has other jobs and commands that would change a node be refused until <see cref="EndUses"/>.</summary>
+    protected void Block(BlockNode node)
+    {
+        if (node.JobInUse is null)
+        {
+            node.JobInUse = Type;
+            _blocked.Add(node);
+        }
+    }
+
+    /// <summary>Ends all uses of nodes.</summary>
+    protected void EndUses()
+    {
+        foreach (BlockEdge edge in _uses)
+        {
+            _manager.Graph.Detach(edge);
+        }
+
+        _uses.Clear();
+        foreach (BlockNode node in _blocked)
+        {
+            node.JobInUse = null;
+        }
+
+        _blocked.Clear();
     }
 
     /// <summary>The job can be completed from now on.</summary>
@@ -416,93 +454,5 @@ public abstract class Job : IBlockParent
         {
             SetStatus(Status == JobStatus.Standby ? JobStatus.Ready : JobStatus.Running);
         }
-    }
-
-    private async IoTask RunToEndAsync()
-    {
-        int result;
-        IsAtWork = true;
-        try
-        {
-            result = await RunAsync();
-        }
-        catch (QapiException exception)
-        {
-            Error = exception.Desc;
-            result = BlockResult.Io;
-        }
-
-        // The command that started the job is answered before its end is told.
-        await Yield();
-        IsAtWork = false;
-        Manager.Graph.NotifyProgress();
-        if (result < 0 || IsForced)
-        {
-            Error ??= IsForced ? "Operation canceled" : BlockResult.Text(result);
-            await EndAsync(cancelled: IsForced);
-            return;
-        }
-
-        SetStatus(JobStatus.Waiting);
-        SetStatus(JobStatus.Pending);
-        if (!Settings.AutoFinalize)
-        {
-            _manager.Events.Emit(new BlockJobPendingEvent(Type, Id));
-            return;
-        }
-
-        await EndAsync(cancelled: false);
-    }
-
-    private async IoTask EndAsync(bool cancelled)
-    {
-        if (!cancelled && Error is null)
-        {
-            try
-            {
-                Commit();
-            }
-            catch (QapiException exception)
-            {
-                Error = exception.Desc;
-            }
-        }
-
-        if (cancelled)
-        {
-            Error ??= "Operation canceled";
-        }
-
-        if (Error is not null)
-        {
-            SetStatus(JobStatus.Aborting);
-        }
-
-        await CleanAsync();
-        if (IsBlockJob)
-        {
-            EmitEnd(cancelled);
-        }
-
-        SetStatus(JobStatus.Concluded);
-        if (Settings.AutoDismiss)
-        {
-            Dismiss();
-        }
-    }
-
-    private void EmitEnd(bool cancelled)
-    {
-        long total = Progress + Remaining;
-        _manager.Events.Emit(cancelled
-            ? new BlockJobCancelledEvent(Type, Id, total, Progress, Speed)
-            : new BlockJobCompletedEvent(Type, Id, total, Progress, Speed, Error));
-    }
-
-    private IoTask<bool> Yield()
-    {
-        IoTask<bool> task = _wakers.WaitAsync();
-        Kick();
-        return task;
     }
 }

@@ -1,4 +1,6 @@
+using Vmm.Block.Backend;
 using Vmm.Block.Graph;
+using Vmm.EventLoop.Tasks;
 using Vmm.Qapi;
 using Vmm.Qapi.Options;
 
@@ -32,6 +34,33 @@ public sealed class JobManager(BlockGraph graph, IEventEmitter events)
         }
     }
 
+    /// <summary>The settings that commands give: without an id, a job has the name of the back end over which it is made.</summary>
+    public JobSettings Settings(string? id, string device, bool? autoFinalize, bool? autoDismiss) =>
+        new(id ?? NameOf(device), autoFinalize ?? true, autoDismiss ?? true);
+
+    /// <summary>Starts a job that was made, at a limit.</summary>
+    /// <exception cref="QapiException">The limit is no good; the job is gone.</exception>
+    public async IoTask LaunchAsync(Job job, long? speed)
+    {
+        await LimitAsync(job, speed);
+        job.Start();
+    }
+
+    /// <summary>Limits a job that was made and does not run yet.</summary>
+    /// <exception cref="QapiException">The limit is no good; the job is gone.</exception>
+    public async IoTask LimitAsync(Job job, long? speed)
+    {
+        try
+        {
+            job.SetSpeed(speed ?? 0);
+        }
+        catch (QapiException)
+        {
+            await job.AbandonAsync();
+            throw;
+        }
+    }
+
     /// <summary>Enters a job.</summary>
     public void Add(Job job)
     {
@@ -41,6 +70,24 @@ public sealed class JobManager(BlockGraph graph, IEventEmitter events)
 
     /// <summary>The job of that id; null when there is none.</summary>
     public Job? Find(string id) => _jobs.Find(job => job.Id == id);
+
+    private string NameOf(string device)
+    {
+        if (graph.FindBackend(device) is not null)
+        {
+            return device;
+        }
+
+        foreach (BlockEdge edge in graph.Find(device)?.Parents ?? [])
+        {
+            if (edge.Parent is BlockBackend { Name.Length: > 0 } backend)
+            {
+                return backend.Name;
+            }
+        }
+
+        return "";
+    }
 
     internal void Remove(Job job) => _jobs.Remove(job);
 }

@@ -7,8 +7,17 @@ namespace Vmm.Block.Jobs;
 [QapiEnum]
 public enum JobType
 {
+    /// <summary>Copies an image into its backing file.</summary>
+    Commit,
+
+    /// <summary>Copies backing files into an image.</summary>
+    Stream,
+
     /// <summary>Copies a node while it is written.</summary>
     Mirror,
+
+    /// <summary>Copies a node as it is at one moment.</summary>
+    Backup,
 
     /// <summary>Makes an image.</summary>
     Create,

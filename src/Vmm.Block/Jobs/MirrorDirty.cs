@@ -54,6 +54,24 @@ internal sealed class MirrorDirty(long length, long granularity) : IWriteObserve
         }
     }
 
+    /// <summary>True when nothing of a range is to be copied.</summary>
+    public bool IsClean(long offset, long bytes)
+    {
+        lock (_gate)
+        {
+            return _bits.NextDirty(offset, offset + bytes) < 0;
+        }
+    }
+
+    /// <summary>A range has been copied.</summary>
+    public void Take(long offset, long bytes)
+    {
+        lock (_gate)
+        {
+            _bits.Reset(offset, bytes);
+        }
+    }
+
     /// <summary>Takes the next range to copy, beginning where the last one ended.</summary>
     public bool TryTake(long max, out long offset, out long bytes)
     {

@@ -23,6 +23,21 @@ public sealed record MirrorSettings
     /// <summary>Bytes of memory for copies under way.</summary>
     public required long BufferBytes { get; init; }
 
+    /// <summary>The target is a backing file of the source, from which the source's users go on.</summary>
+    public bool IsCommit { get; init; }
+
+    /// <summary>The target must become read-only again when its job ends without result.</summary>
+    public bool MakesTargetReadOnly { get; init; }
+
+    /// <summary>Zeroes may be made by unmapping.</summary>
+    public bool Unmaps { get; init; } = true;
+
+    /// <summary>Writes of the guest go to the target before they complete.</summary>
+    public bool IsWriteBlocking { get; init; }
+
+    /// <summary>Called with all in place when the users are about to be pointed to the target.</summary>
+    public Func<IoTask>? BeforePivot { get; init; }
+
     /// <summary>Errors of reads.</summary>
     public BlockdevOnError OnSourceError { get; init; }
 
@@ -35,7 +50,7 @@ public sealed record MirrorSettings
 /// target, or left where they are. Copies run side by side; a granule is marked clean before it is read, so a write meanwhile has it
 /// copied again.
 /// </summary>
-public sealed class MirrorJob : Job
+public sealed partial class MirrorJob : Job
 {
     private const int MaxInFlight = 16;
     private const int MaxChunk = 1 << 20;
@@ -48,18 +63,20 @@ public sealed class MirrorJob : Job
     private readonly MirrorDirty _dirty;
     private readonly Stack<NativeBuffer> _buffers = new();
     private readonly List<(long Start, long End)> _copying = [];
-    private BlockEdge? _use;
+    private readonly MirrorTopDriver _filter;
+    private bool _isFrozen;
     private long _bytesInFlight;
     private int _result;
     private bool _isCompleting;
     private bool _isDraining;
 
     private MirrorJob(JobManager manager, JobSettings settings, MirrorSettings mirror, BlockNode source, BlockNode top, BlockNode target)
-        : base(manager, JobType.Mirror, settings)
+        : base(manager, mirror.IsCommit ? JobType.Commit : JobType.Mirror, settings)
     {
         _mirror = mirror;
         _source = source;
         _top = top;
+        _filter = (MirrorTopDriver)top.Driver;
         _targetNode = target;
         _target = new BlockBackend(manager.Graph, "") { IsWriteCacheEnabled = true };
         _dirty = new MirrorDirty(source.Length, mirror.Granularity);
@@ -75,13 +92,19 @@ public sealed class MirrorJob : Job
         JobManager manager, JobSettings settings, MirrorSettings mirror, BlockNode source, BlockNode target, string? filterName)
     {
         BlockGraph graph = manager.Graph;
-        BlockNode top = await graph.InsertFilterAsync(new MirrorTopDriver(), filterName, source);
+        BlockNode top = await graph.InsertFilterAsync(new MirrorTopDriver(mirror.IsCommit), filterName, source);
         MirrorJob job = new(manager, settings, mirror, source, top, target);
         try
         {
             const BlockPermissions Shared = BlockPermissions.ConsistentRead | BlockPermissions.Write | BlockPermissions.WriteUnchanged;
-            job._use = graph.Attach(job, top, "main node", ChildRole.None, BlockPermissions.ConsistentRead, Shared);
-            job._target.SetPermissions(BlockPermissions.Write, BlockPermissions.All);
+            job.Use(top, "main node", BlockPermissions.ConsistentRead, Shared);
+            if (mirror.IsCommit)
+            {
+                job.UseIntermediate();
+            }
+
+            bool grows = mirror.IsCommit && source.Length > target.Length;
+            job._target.SetPermissions(BlockPermissions.Write | (grows ? BlockPermissions.Resize : 0), BlockPermissions.All);
             job._target.Insert(target);
             await job._target.SetLoopAsync(source.Loop);
         }
@@ -92,7 +115,13 @@ public sealed class MirrorJob : Job
         }
 
         source.AddObserver(job._dirty);
-        source.JobInUse = target.JobInUse = JobType.Mirror;
+        job.Block(source);
+        job.Block(target);
+        if (mirror.IsWriteBlocking)
+        {
+            job._filter.Writer = job;
+        }
+
         manager.Add(job);
         return job;
     }
@@ -100,7 +129,11 @@ public sealed class MirrorJob : Job
     /// <inheritdoc/>
     protected override async IoTask<int> RunAsync()
     {
-        if (_source.Length != _targetNode.Length)
+        if (_mirror.IsCommit && _source.Length > _targetNode.Length)
+        {
+            await GrowTargetAsync();
+        }
+        else if (_source.Length != _targetNode.Length && !_mirror.IsCommit)
         {
             throw new QapiException("Source and target image have different sizes");
         }
@@ -170,33 +203,36 @@ public sealed class MirrorJob : Job
     protected override void OnCancel() => _isCompleting = false;
 
     /// <inheritdoc/>
-    protected override void Commit()
+    protected override async IoTask PrepareAsync()
     {
         if (!_isCompleting)
         {
             return;
         }
 
-        BlockNode replaced = _top;
-        if (_mirror.Replaces is { } name)
+        BlockNode replaced = _mirror.Replaces is { } name ? Manager.Graph.Lookup(null, name) : _top;
+        if (_mirror.BeforePivot is { } prepare)
         {
-            replaced = Manager.Graph.Lookup(null, name);
+            await prepare();
         }
 
         // The users' permissions take the place of the job's own.
-        EndUse();
+        EndUses();
+        Unfreeze();
         _target.SetPermissions(BlockPermissions.None, BlockPermissions.All);
+        await Manager.Graph.SetReadOnlyAsync(_targetNode, _source.IsReadOnly);
         Manager.Graph.ReplaceNode(replaced, _targetNode);
     }
 
     /// <inheritdoc/>
     protected override async IoTask CleanAsync()
     {
-        EndUse();
+        EndUses();
+        Unfreeze();
+        _filter.Writer = null;
         _source.RemoveObserver(_dirty);
-        _source.JobInUse = _targetNode.JobInUse = null;
-        Manager.Graph.ReplaceNode(_top, _source);
         _target.Remove();
+        Manager.Graph.ReplaceNode(_top, _source);
         if (_isDraining)
         {
             _isDraining = false;
@@ -205,6 +241,11 @@ public sealed class MirrorJob : Job
         }
 
         await Manager.Graph.CloseIfUnusedAsync(_top);
+        if (_mirror.MakesTargetReadOnly && (Error is not null || !_isCompleting))
+        {
+            await Manager.Graph.SetReadOnlyAsync(_targetNode, true);
+        }
+
         await Manager.Graph.CloseIfUnusedAsync(_targetNode);
         foreach (NativeBuffer buffer in _buffers)
         {
@@ -212,18 +253,9 @@ public sealed class MirrorJob : Job
         }
     }
 
-    private void EndUse()
-    {
-        if (_use is not null)
-        {
-            Manager.Graph.Detach(_use);
-            _use = null;
-        }
-    }
-
     private async IoTask MarkInitialAsync()
     {
-        BlockNode? below = _mirror.Sync == MirrorSyncMode.Top ? _source.FilteredOrBacking : null;
+        BlockNode? below = _mirror.IsCommit ? _targetNode : _mirror.Sync == MirrorSyncMode.Top ? _source.SkipFilters.Backing?.Node : null;
         if (_mirror.Sync == MirrorSyncMode.Full || (_mirror.Sync == MirrorSyncMode.Top && below is null))
         {
             _dirty.Add(0, _source.Length);
@@ -310,6 +342,11 @@ public sealed class MirrorJob : Job
         bool isRead = false;
         int result = 0;
         await _source.Loop.SwitchTo();
+        if (_mirror.IsWriteBlocking)
+        {
+            await _ranges.EnterAsync(offset, offset + bytes);
+        }
+
         for (long done = 0; done < bytes && result >= 0;)
         {
             isRead = true;
@@ -318,7 +355,7 @@ public sealed class MirrorJob : Job
             if (status.Result >= 0 && (status.Flags & BlockStatusFlags.Zero) != 0)
             {
                 isRead = false;
-                result = await _targetNode.WriteZeroesAsync(offset + done, part, BlockRequestFlags.MayUnmap);
+                result = await _targetNode.WriteZeroesAsync(offset + done, part, _mirror.Unmaps ? BlockRequestFlags.MayUnmap : BlockRequestFlags.None);
             }
             else
             {
@@ -334,6 +371,11 @@ public sealed class MirrorJob : Job
             }
 
             done += part;
+        }
+
+        if (_mirror.IsWriteBlocking)
+        {
+            _ranges.Exit(offset, offset + bytes);
         }
 
         await Manager.Graph.MainLoop.SwitchTo();

@@ -15,6 +15,9 @@ public enum BlockdevDriver
     /// <summary>A filter whose writes are compressed.</summary>
     Compress,
 
+    /// <summary>A filter that copies what is read out of backing files.</summary>
+    CopyOnRead,
+
     /// <summary>A file of the host.</summary>
     File,
 
@@ -121,6 +124,10 @@ public sealed partial record BlockdevOptions
     /// <summary>A node over one file.</summary>
     [QapiBranch("compress")]
     public BlockdevOptionsGenericFormat? Generic { get; init; }
+
+    /// <summary>A filter that copies what is read.</summary>
+    [QapiBranch("copy-on-read")]
+    public BlockdevOptionsCor? CopyOnRead { get; init; }
 
     /// <summary>A file.</summary>
     [QapiBranch("file")]

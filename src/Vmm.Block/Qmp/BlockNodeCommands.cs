@@ -59,6 +59,7 @@ public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
             }
         }
 
+        AddJobs();
         foreach (BlockNode node in graph.Nodes)
         {
             AddNode(node, XDbgBlockGraphNodeType.BlockDriver, node.Name);
@@ -72,6 +73,25 @@ public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
         nodes.Reverse();
         edges.Reverse();
         return new XDbgBlockGraph { Nodes = nodes, Edges = edges };
+
+        void AddJobs()
+        {
+            foreach (BlockNode node in graph.Nodes)
+            {
+                foreach (BlockEdge edge in node.Parents)
+                {
+                    if (edge.Parent is Jobs.Job job)
+                    {
+                        if (!ids.ContainsKey(job))
+                        {
+                            AddNode(job, XDbgBlockGraphNodeType.BlockJob, job.Id);
+                        }
+
+                        AddEdge(job, edge);
+                    }
+                }
+            }
+        }
 
         void AddNode(object vertex, XDbgBlockGraphNodeType type, string name) =>
             nodes.Add(new XDbgBlockGraphNode { Id = IdOf(vertex), Type = type, Name = name });

@@ -27,22 +27,18 @@ public sealed class BlockdevCommands(BlockGraph graph)
     public async Task BlockdevDel(string nodeName) => await graph.ChangeAsync(() =>
     {
         BlockNode node = graph.Find(nodeName) ?? throw new QapiException($"Failed to find node with node-name='{nodeName}'");
-        if (node.JobInUse is { } job)
-        {
-            throw new QapiException($"Node '{node.Name}' is busy: block device is in use by block job: {Jobs.JobTypeQapi.ToWire(job)}");
-        }
-
-        if (!graph.IsMonitorOwned(node))
-        {
-            throw new QapiException($"Node {node.Name} is not owned by the monitor");
-        }
-
         foreach (BlockEdge edge in node.Parents)
         {
             if (edge.Parent is BlockBackend)
             {
                 throw new QapiException($"Node {node.Name} is in use");
             }
+        }
+
+        node.CheckNotInUse();
+        if (!graph.IsMonitorOwned(node))
+        {
+            throw new QapiException($"Node {node.Name} is not owned by the monitor");
         }
 
         return graph.DeleteAsync(node);

@@ -24,7 +24,7 @@ public sealed class JobCommands(JobManager jobs)
 
     /// <summary>Ends a job.</summary>
     [QmpCommand("job-cancel", ArgsType = "id:s", Since = "3.0")]
-    public void Cancel(string id) => Find(id).Cancel(force: true);
+    public async Task Cancel(string id) => await Find(id).CancelAsync(force: true);
 
     /// <summary>Completes a ready job.</summary>
     [QmpCommand("job-complete", ArgsType = "id:s", Since = "3.0")]
@@ -32,7 +32,7 @@ public sealed class JobCommands(JobManager jobs)
 
     /// <summary>Makes the result of a job permanent.</summary>
     [QmpCommand("job-finalize", ArgsType = "id:s", Since = "3.0")]
-    public void FinalizeJob(string id) => Find(id).FinalizeByUser();
+    public async Task FinalizeJob(string id) => await Find(id).FinalizeByUserAsync();
 
     /// <summary>Forgets a job.</summary>
     [QmpCommand("job-dismiss", ArgsType = "id:s", Since = "3.0")]
@@ -44,7 +44,7 @@ public sealed class JobCommands(JobManager jobs)
 
     /// <summary>Ends a job; a ready one with a consistent result unless it is forced.</summary>
     [QmpCommand("block-job-cancel", ArgsType = "device:B,force:b?", AllowPreconfig = true, Since = "1.1")]
-    public void BlockCancel(string device, bool? force)
+    public async Task BlockCancel(string device, bool? force)
     {
         Job job = FindBlock(device);
         if (job.IsPausing && job.IsUserPaused && !(force ?? false))
@@ -52,7 +52,7 @@ public sealed class JobCommands(JobManager jobs)
             throw new QapiException($"The block job for device '{device}' is currently paused");
         }
 
-        job.Cancel(force ?? false);
+        await job.CancelAsync(force ?? false);
     }
 
     /// <summary>Pauses a job.</summary>
@@ -69,7 +69,7 @@ public sealed class JobCommands(JobManager jobs)
 
     /// <summary>Makes the result of a job permanent.</summary>
     [QmpCommand("block-job-finalize", ArgsType = "id:s", AllowPreconfig = true, Since = "2.12")]
-    public void BlockFinalize(string id) => FindBlock(id).FinalizeByUser();
+    public async Task BlockFinalize(string id) => await FindBlock(id).FinalizeByUserAsync();
 
     /// <summary>Forgets a job.</summary>
     [QmpCommand("block-job-dismiss", ArgsType = "id:s", AllowPreconfig = true, Since = "2.12")]

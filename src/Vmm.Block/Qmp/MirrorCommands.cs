@@ -14,10 +14,13 @@ public enum MirrorCopyMode
 {
     /// <summary>Writes are copied afterwards.</summary>
     Background,
+
+    /// <summary>Writes go to the target before they complete.</summary>
+    WriteBlocking,
 }
 
 /// <summary>Commands that mirror. Home: main loop.</summary>
-public sealed class MirrorCommands(JobManager jobs, BlockBackends backends)
+public sealed class MirrorCommands(JobManager jobs)
 {
     private const long DefaultBufferBytes = 16 << 20;
     private const uint MinGranularity = 512;
@@ -46,7 +49,7 @@ public sealed class MirrorCommands(JobManager jobs, BlockBackends backends)
         bool? autoDismiss)
     {
         BlockNode source = jobs.Graph.Lookup(device, device);
-        if (source.Parents.Any(static edge => edge.ParentNode is not null))
+        if (!source.IsRoot)
         {
             throw new QapiException("Need a root block node");
         }
@@ -80,10 +83,10 @@ public sealed class MirrorCommands(JobManager jobs, BlockBackends backends)
             throw new QapiException("Can't mirror node into itself");
         }
 
-        string? id = jobId ?? backends.All.FirstOrDefault(b => b.Root == source && b.Name.Length > 0)?.Name;
         await jobs.Graph.ChangeAsync(async () =>
         {
-            jobs.CheckId(id ?? "");
+            JobSettings job = jobs.Settings(jobId, device, autoFinalize, autoDismiss);
+            jobs.CheckId(job.Id);
             ImageDescription image = new();
             destination.Driver.DescribeImage(image);
             MirrorSettings settings = new()
@@ -92,22 +95,11 @@ public sealed class MirrorCommands(JobManager jobs, BlockBackends backends)
                 Replaces = replaces,
                 Granularity = granularity is null or 0 ? DirtyBitmap.DefaultGranularity(image.ClusterSize) : granularity.Value,
                 BufferBytes = bufSize is null or 0 ? DefaultBufferBytes : bufSize.Value,
+                IsWriteBlocking = copyMode == MirrorCopyMode.WriteBlocking,
                 OnSourceError = onSourceError ?? BlockdevOnError.Report,
                 OnTargetError = onTargetError ?? BlockdevOnError.Report,
             };
-            JobSettings job = new(id!, autoFinalize ?? true, autoDismiss ?? true);
-            MirrorJob mirror = await MirrorJob.CreateAsync(jobs, job, settings, source, destination, filterNodeName);
-            try
-            {
-                mirror.SetSpeed(speed ?? 0);
-            }
-            catch (QapiException)
-            {
-                await mirror.AbandonAsync();
-                throw;
-            }
-
-            mirror.Start();
+            await jobs.LaunchAsync(await MirrorJob.CreateAsync(jobs, job, settings, source, destination, filterNodeName), speed);
         });
     }
 }

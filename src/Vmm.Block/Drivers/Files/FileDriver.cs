@@ -289,6 +289,28 @@ public sealed class FileDriver : BlockDriver
         _locks = wanted;
     }
 
+    /// <inheritdoc/>
+    public override void SetWritable(bool isWritable)
+    {
+        if (_isWritable == isWritable)
+        {
+            return;
+        }
+
+        SafeFd old = _fd;
+        Errno errno = Open(isWritable);
+        if (errno != Errno.OK)
+        {
+            _fd = old;
+            throw new QapiException($"Could not open '{_filename}': {errno.Message()}");
+        }
+
+        // The same locks again: nobody can be in the way of what is held already.
+        FileLocks.Copy(_fd.Fd, _locks);
+        old.Dispose();
+        _isWritable = isWritable;
+    }
+
     private static void Check(Errno errno, string what)
     {
         if (errno != Errno.OK)

@@ -36,6 +36,13 @@ internal static class FileLocks
         }
     }
 
+    /// <summary>Takes for another descriptor of the same file the locks that are held for a first one.</summary>
+    public static void Copy(int fd, Locks held)
+    {
+        Take(fd, UsedBase, held.Used);
+        Take(fd, UnsharedBase, held.Unshared);
+    }
+
     /// <summary>Drops locks.</summary>
     public static void Drop(int fd, Locks locks)
     {

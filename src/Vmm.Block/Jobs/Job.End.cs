@@ -1,0 +1,157 @@
+using Vmm.Block.Graph;
+using Vmm.EventLoop.Tasks;
+using Vmm.Qapi;
+
+namespace Vmm.Block.Jobs;
+
+/// <content>How a job comes to its end, alone or with the others of its transaction.</content>
+public abstract partial class Job
+{
+    private JobTransaction? _transaction;
+
+    /// <summary>Those with which it succeeds or fails; by default it is alone. Set before the start.</summary>
+    public JobTransaction Transaction
+    {
+        get => _transaction ??= new JobTransaction(this);
+        set
+        {
+            _transaction = value;
+            value.Add(this);
+        }
+    }
+
+    /// <summary>Its method has returned.</summary>
+    internal bool IsDone { get; private set; }
+
+    /// <summary>It was set up, but what it belongs to has failed: it goes without having run.</summary>
+    public async IoTask AbandonAsync()
+    {
+        _transaction?.Remove(this);
+        await CleanAsync();
+        SetStatus(JobStatus.Null);
+        _manager.Remove(this);
+    }
+
+    /// <summary>Makes a good result permanent as far as that can fail. Throws a <see cref="QapiException"/> when it does.</summary>
+    protected virtual IoTask PrepareAsync() => IoTask.CompletedTask;
+
+    /// <summary>All jobs of the transaction are prepared: makes the result permanent.</summary>
+    protected virtual void Commit()
+    {
+    }
+
+    /// <summary>The result does not count.</summary>
+    protected virtual void Abort()
+    {
+    }
+
+    /// <summary>Ends its use of nodes, whatever the result.</summary>
+    protected abstract IoTask CleanAsync();
+
+    /// <summary>Success: waits to be made permanent. Events only.</summary>
+    internal void BecomePending()
+    {
+        SetStatus(JobStatus.Pending);
+        if (!Settings.AutoFinalize && IsBlockJob)
+        {
+            _manager.Events.Emit(new BlockJobPendingEvent(Type, Id));
+        }
+    }
+
+    /// <summary>Does <see cref="PrepareAsync"/>; false when that fails.</summary>
+    internal async IoTask<bool> TryPrepareAsync()
+    {
+        try
+        {
+            await PrepareAsync();
+            return true;
+        }
+        catch (QapiException exception)
+        {
+            Error = exception.Desc;
+            return false;
+        }
+    }
+
+    /// <summary>Ends the job with the result that it has.</summary>
+    internal async IoTask FinishAsync()
+    {
+        if (IsForced)
+        {
+            Error ??= "Operation canceled";
+        }
+
+        if (Error is not null)
+        {
+            SetStatus(JobStatus.Aborting);
+            Abort();
+        }
+        else
+        {
+            Commit();
+        }
+
+        await CleanAsync();
+        if (IsBlockJob)
+        {
+            long total = Progress + Remaining;
+            _manager.Events.Emit(IsForced
+                ? new BlockJobCancelledEvent(Type, Id, total, Progress, Speed)
+                : new BlockJobCompletedEvent(Type, Id, total, Progress, Speed, Error));
+        }
+
+        SetStatus(JobStatus.Concluded);
+        if (Settings.AutoDismiss)
+        {
+            Dismiss();
+        }
+
+        Manager.Graph.NotifyProgress();
+    }
+
+    /// <summary>Waits until its method has returned.</summary>
+    internal async IoTask WaitDoneAsync()
+    {
+        while (!IsDone)
+        {
+            await Manager.Graph.WaitProgressAsync();
+        }
+    }
+
+    private async IoTask RunToEndAsync()
+    {
+        int result;
+        IsAtWork = true;
+        try
+        {
+            result = await RunAsync();
+        }
+        catch (QapiException exception)
+        {
+            Error = exception.Desc;
+            result = BlockResult.Io;
+        }
+
+        // The command that started the job is answered before its end is told.
+        await Yield();
+        IsAtWork = false;
+        IsDone = true;
+        Manager.Graph.NotifyProgress();
+        if (result < 0 || IsForced)
+        {
+            Error ??= IsForced ? "Operation canceled" : BlockResult.Text(result);
+            await Transaction.AbortAsync(this);
+            return;
+        }
+
+        SetStatus(JobStatus.Waiting);
+        await Transaction.SucceedAsync();
+    }
+
+    private IoTask<bool> Yield()
+    {
+        IoTask<bool> task = _wakers.WaitAsync();
+        Kick();
+        return task;
+    }
+}
