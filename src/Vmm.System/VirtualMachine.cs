@@ -107,6 +107,7 @@ internal sealed partial class VirtualMachine
         };
         _blocks = new BlockGraph(_loop, new BlockDriverRegistry(_fdSets, new LoopWorkers(), _throttleGroups));
         _blocks.ThresholdExceeded = (node, threshold, above) => _loop.Post(() => _monitors.Emit(new BlockWriteThresholdEvent(node.Name, (ulong)above, (ulong)threshold)));
+        _blocks.OnCorruption = c => _loop.Post(() => _monitors.Emit(BlockQueryCommands.CorruptionEvent(c)));
         _blocks.Announce = static text => StdIo.Error.Write(text);
         _blocks.Warn = text => Reporter.Report(DiagnosticKind.Warning, _location, text);
         _drives = new BlockBackends(_blocks);

@@ -32,6 +32,9 @@ public abstract class BlockDriver
     /// <summary>Has compressed clusters.</summary>
     public virtual bool SupportsCompression => false;
 
+    /// <summary>The driver has given up its image: requests end with ENOMEDIUM.</summary>
+    public virtual bool IsEjected => false;
+
     /// <summary>The node whose behaviour this is.</summary>
     public BlockNode Node => _node ?? throw new InvalidOperationException("a driver without node");
 

@@ -180,8 +180,14 @@ public sealed partial class BlockGraph
         }
     }
 
-    internal void ReportCorruption(BlockNode node, string message, long offset, long bytes, bool isFatal) =>
+    internal void ReportCorruption(BlockNode node, string message, long offset, long bytes, bool isFatal)
+    {
+        string format = node.Driver.FormatName;
+        Announce(isFatal
+            ? $"{format}: Marking image as corrupt: {message}; further corruption events will be suppressed\n"
+            : $"{format}: Image is corrupt: {message}; further non-fatal corruption events will be suppressed\n");
         OnCorruption?.Invoke(new ImageCorruption(node, message, offset, bytes, isFatal));
+    }
 
     // The file comes before the image in it: its contents may have to say what the image is.
     private async IoTask<BlockNode?> OpenFileOfAsync(string? name, QDict options, NodeOptions common)

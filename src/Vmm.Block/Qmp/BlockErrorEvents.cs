@@ -28,6 +28,16 @@ public enum ReportedErrorAction
     Stop,
 }
 
+/// <summary>An image contradicts itself.</summary>
+/// <param name="Device">Name of the back end that shows it; empty when it has none.</param>
+/// <param name="NodeName">The node.</param>
+/// <param name="Msg">How.</param>
+/// <param name="Offset">Where in its file, in bytes; absent when that is not known.</param>
+/// <param name="Size">For how many bytes; absent when that is not known.</param>
+/// <param name="Fatal">The image is not usable any more.</param>
+[QmpEvent("BLOCK_IMAGE_CORRUPTED")]
+public sealed partial record BlockImageCorruptedEvent(string Device, string? NodeName, string Msg, long? Offset, long? Size, bool Fatal);
+
 /// <summary>A request of a device failed.</summary>
 /// <param name="Device">Name of the back end; empty when it has none.</param>
 /// <param name="NodeName">The node; absent without medium.</param>

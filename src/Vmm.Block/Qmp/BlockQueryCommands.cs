@@ -30,7 +30,7 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
                 Type = "unknown",
                 Removable = backend.Device?.IsRemovable ?? true,
                 Locked = backend.Device?.IsLocked ?? false,
-                Inserted = backend.Root is { } root ? Describe(root.SkipImplicit, backend, flat: false) : null,
+                Inserted = backend.Root is { } root && !root.SkipImplicit.Driver.IsEjected ? Describe(root.SkipImplicit, backend, flat: false) : null,
                 TrayOpen = backend.Device?.IsTrayOpen,
                 IoStatus = backend.IoStatus,
             });
@@ -78,9 +78,32 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
         return result;
     }
 
+    /// <summary>What clients are told of a corrupt image.</summary>
+    public static BlockImageCorruptedEvent CorruptionEvent(ImageCorruption corruption)
+    {
+        string device = "";
+        foreach (BlockEdge edge in corruption.Node.Parents)
+        {
+            device = edge.Parent is BlockBackend { Name.Length: > 0 } backend ? backend.Name : device;
+        }
+
+        return new BlockImageCorruptedEvent(
+            device,
+            corruption.Node.Name,
+            corruption.Message,
+            corruption.Offset < 0 ? null : corruption.Offset,
+            corruption.Bytes < 0 ? null : corruption.Bytes,
+            corruption.IsFatal);
+    }
+
     /// <summary>What a client is told of a node.</summary>
     internal static BlockDeviceInfo Describe(BlockNode node, BlockBackend? backend, bool flat)
     {
+        if (node.Driver.IsEjected)
+        {
+            throw new QapiException($"Block device {node.Name} is ejected");
+        }
+
         ThrottleConfig limits = backend?.Limits ?? new ThrottleConfig();
         BlockNode? backing = node.FilteredOrBacking;
         bool isLimited = backend?.Limits is not null;

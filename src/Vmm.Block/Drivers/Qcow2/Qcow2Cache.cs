@@ -42,6 +42,9 @@ internal sealed class Qcow2Cache : IDisposable
     /// <summary>What tests know the write of an entry as.</summary>
     internal BlkdebugEvent OnWrite { get; init; } = BlkdebugEvent.L2Update;
 
+    /// <summary>Called with the place of an entry before it is written; a negative errno keeps it from being written.</summary>
+    internal required Func<long, long, int> CheckPlace { get; init; }
+
     /// <summary>An entry is newer than the file.</summary>
     internal bool IsDirty => _dirty.Count > 0;
 
@@ -106,7 +109,12 @@ internal sealed class Qcow2Cache : IDisposable
         {
             Slot slot = _dirty[^1];
             await _file.DebugAsync(OnWrite);
-            int result = await _file.WriteAsync(slot.Offset, slot.Buffer, 0, EntryBytes);
+            int result = CheckPlace(slot.Offset, EntryBytes);
+            if (result >= 0)
+            {
+                result = await _file.WriteAsync(slot.Offset, slot.Buffer, 0, EntryBytes);
+            }
+
             if (result < 0)
             {
                 return result;

@@ -46,7 +46,7 @@ public sealed partial class Qcow2Driver
         }
         else
         {
-            long place = await AllocatePlaceAsync(start, clusters);
+            long place = await AllocatePlaceAsync(start, clusters, (int)(offset - start), bytes);
             if (place < 0)
             {
                 return (int)place;
@@ -106,7 +106,7 @@ public sealed partial class Qcow2Driver
 
     private int _lastAllocated;
 
-    private async IoTask<long> AllocatePlaceAsync(long start, int clusters)
+    private async IoTask<long> AllocatePlaceAsync(long start, int clusters, int head, long bytes)
     {
         await _file.DebugAsync(BlkdebugEvent.ClusterAlloc);
 
@@ -116,7 +116,7 @@ public sealed partial class Qcow2Driver
             if (_mapping.TryLookup(start - 1, 1, out Qcow2Extent before) && before.Kind == Qcow2Kind.Normal)
             {
                 long wanted = before.HostOffset + 1;
-                long got = await _metadata.Refcounts.AllocateAtAsync(wanted, clusters);
+                long got = await _metadata.Refcounts.AllocateAtAsync(wanted, clusters, bytes);
                 if (got != 0)
                 {
                     _lastAllocated = (int)got;
@@ -126,7 +126,7 @@ public sealed partial class Qcow2Driver
         }
 
         _lastAllocated = clusters;
-        return await _metadata.Refcounts.AllocateAsync(clusters);
+        return await _metadata.Refcounts.AllocateAsync(clusters, head, bytes);
     }
 
     // What of the first and the last cluster must be copied.
@@ -243,8 +243,14 @@ public sealed partial class Qcow2Driver
         }
 
         long place = (long)(entry & Qcow2Format.OffsetMask);
-        if (place == 0 || (place & (Header.ClusterBytes - 1)) != 0)
+        if (place == 0)
         {
+            return;
+        }
+
+        if ((place & (Header.ClusterBytes - 1)) != 0)
+        {
+            Corrupt(isFatal: false, -1, -1, $"Cannot free unaligned cluster {Qcow2Text.Hex(place)}");
             return;
         }
 
@@ -278,6 +284,7 @@ public sealed partial class Qcow2Driver
         long source = (long)(old & Qcow2Format.OffsetMask);
         if ((source & (Header.ClusterBytes - 1)) != 0)
         {
+            Corrupt(isFatal: true, -1, -1, TableUnaligned(index, source));
             return BlockResult.Io;
         }
 
@@ -296,7 +303,7 @@ public sealed partial class Qcow2Driver
             }
         }
 
-        long place = await _metadata.Refcounts.AllocateAsync(1);
+        long place = await _metadata.Refcounts.AllocateAsync(1, 0, _mapping.Slices.EntryBytes, isTable: true);
         if (place < 0)
         {
             return (int)place;
@@ -309,7 +316,7 @@ public sealed partial class Qcow2Driver
             return result;
         }
 
-        _metadata.AddMetadataCluster(place);
+        _metadata.Map.AddTable(place);
         _mapping.SetL1(index, (ulong)place | Qcow2Format.Copied);
         _metadata.FreeLater(source == 0 ? 0 : source, source == 0 ? 0 : Header.ClusterBytes);
         return 0;

@@ -9,13 +9,16 @@ namespace Vmm.Block.Drivers.Qcow2;
 /// <content>Reads, and what ranges hold.</content>
 public sealed partial class Qcow2Driver
 {
+    private bool _isCorruptionTold;
+
     // As many as run at once without waiting for each other; each has memory for three clusters.
     private const int MaxIdleCodecs = 4;
 
     /// <inheritdoc/>
     public override IoTask<int> ReadAsync(long offset, IoVectors data, BlockRequestFlags flags)
     {
-        if (_mapping.TryLookup(offset, data.Size, out Qcow2Extent extent) && extent.Kind == Qcow2Kind.Normal && extent.Bytes == data.Size && !_isFailed)
+        if (_mapping.TryLookup(offset, data.Size, out Qcow2Extent extent) && extent.Kind == Qcow2Kind.Normal && extent.Bytes == data.Size && !_isFailed
+            && (!Header.HasDataFile || extent.HostOffset == offset))
         {
             return ReadPlaceAsync(extent.HostOffset, data);
         }
@@ -106,7 +109,8 @@ public sealed partial class Qcow2Driver
             }
         }
 
-        return extent.Kind == Qcow2Kind.Invalid || (extent.Kind == Qcow2Kind.Compressed && Header.HasDataFile)
+        bool isMisplaced = Header.HasDataFile && (extent.Kind == Qcow2Kind.Compressed || (extent.Kind == Qcow2Kind.Normal && extent.HostOffset != offset));
+        return extent.Kind == Qcow2Kind.Invalid || isMisplaced
             ? (ReportInvalid(offset, extent), default)
             : (0, extent);
     }
@@ -170,27 +174,71 @@ public sealed partial class Qcow2Driver
         Packed = new NativeBuffer((2 * Header.ClusterBytes) + 1024),
     };
 
-    private int ReportInvalid(long offset, Qcow2Extent extent)
+    private int ReportInvalid(long offset, Qcow2Extent extent, bool isWrite = false)
     {
-        string where = $"(L1 index: 0x{_mapping.L1Index(offset):x})";
-        string message = extent.Entry == 0
-            ? $"L2 table offset unaligned {where}"
-            : extent.Kind == Qcow2Kind.Compressed
-                ? $"Compressed cluster entry found in image with external data file {where}"
-                : $"Cluster allocation offset 0x{extent.HostOffset:x} unaligned {where}";
+        long l1 = _mapping.L1Index(offset);
+        ulong l1Entry = l1 < _mapping.L1.Length ? _mapping.L1[(int)l1] : 0;
+        long table = (long)(l1Entry & Qcow2Format.OffsetMask);
+        string where = $"(L2 offset: {Qcow2Text.Hex(table)}, L2 index: {Qcow2Text.Hex(_mapping.SliceIndex(offset))})";
+        bool isUnaligned = (extent.Entry & Qcow2Format.OffsetMask & (ulong)(Header.ClusterBytes - 1)) != 0;
+        string message;
+        if ((table & (Header.ClusterBytes - 1)) != 0)
+        {
+            message = TableUnaligned(l1, table);
+        }
+        else if (extent.Kind == Qcow2Kind.Compressed)
+        {
+            message = $"Compressed cluster entry found in image with external data file {where}";
+        }
+        else if (extent.Kind == Qcow2Kind.Normal)
+        {
+            long inCluster = offset & (Header.ClusterBytes - 1);
+            message = $"External data file host cluster offset {Qcow2Text.Hex(extent.HostOffset - inCluster)} does not match guest cluster offset: "
+                + $"{Qcow2Text.Hex(offset - inCluster)}, L2 index: {Qcow2Text.Hex(_mapping.SliceIndex(offset))})";
+        }
+        else if (!isUnaligned)
+        {
+            message = $"Invalid cluster entry found {(isWrite ? "" : " ")}{where}";
+        }
+        else if (isWrite)
+        {
+            string what = (extent.Entry & Qcow2Format.ZeroFlag) != 0 && !_mapping.HasSubclusters ? "Preallocated zero" : "Data";
+            message = $"{what} cluster offset {Qcow2Text.Hex(extent.HostOffset)} unaligned (guest offset: {Qcow2Text.Hex(offset & ~(Header.ClusterBytes - 1L))})";
+        }
+        else
+        {
+            message = $"Cluster allocation offset {Qcow2Text.Hex(extent.HostOffset)} unaligned {where}";
+        }
+
         Corrupt(isFatal: true, -1, -1, message);
         return BlockResult.Io;
     }
 
+    private static string TableUnaligned(long l1Index, long table) =>
+        $"L2 table offset {Qcow2Text.Hex(table)} unaligned (L1 index: {Qcow2Text.Hex(l1Index)})";
+
+    /// <summary>
+    /// The image contradicts itself. One that is written is used no more; of one that is only read, other parts may be good. Told once.
+    /// </summary>
     private void Corrupt(bool isFatal, long offset, long bytes, string message)
     {
-        _isFailed |= isFatal;
-        if (isFatal && !Node.IsReadOnly && Header.Version >= 3 && (Header.Incompatible & Qcow2Incompatible.Corrupt) == 0)
+        isFatal &= !Node.IsReadOnly;
+        if (_isFailed || (_isCorruptionTold && !isFatal))
         {
-            // A failure to say so changes nothing: the image is not used any more.
-            _metadata.SetIncompatibleAsync(Header.Incompatible | Qcow2Incompatible.Corrupt).Forget();
+            return;
         }
 
-        Node.Graph.ReportCorruption(Node, message, offset, bytes, isFatal && !Node.IsReadOnly);
+        _isCorruptionTold = true;
+        if (isFatal)
+        {
+            _isFailed = true;
+            if (Header.Version >= 3 && (Header.Incompatible & Qcow2Incompatible.Corrupt) == 0)
+            {
+                // A failure to say so changes nothing: the image is not used any more.
+                _metadata.SetIncompatibleAsync(Header.Incompatible | Qcow2Incompatible.Corrupt).Forget();
+            }
+        }
+
+        Node.Graph.ReportCorruption(Node, message, offset, bytes, isFatal);
     }
 }

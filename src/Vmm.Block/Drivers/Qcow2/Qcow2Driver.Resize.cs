@@ -24,6 +24,11 @@ public sealed partial class Qcow2Driver
         await _lock.EnterAsync();
         try
         {
+            if (_isFailed)
+            {
+                throw new QapiException("No medium inserted");
+            }
+
             if (_snapshots.Count > 0 && Header.Version < 3)
             {
                 throw new QapiException("Can't resize a v2 image which has snapshots");
@@ -283,6 +288,7 @@ public sealed partial class Qcow2Driver
         _mapping.L1Offset = place;
         _mapping.L1Dirty = (int.MaxValue, -1);
         _metadata.Header = Header with { L1Offset = place, L1Entries = table.Length };
+        _metadata.LocateTables();
         _metadata.NeedsBarrier();
         _metadata.FreeLater(oldOffset, oldBytes);
         return 0;

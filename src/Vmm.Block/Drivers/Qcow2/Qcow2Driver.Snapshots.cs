@@ -145,6 +145,11 @@ public sealed partial class Qcow2Driver
 
     private void RefuseForDataFile()
     {
+        if (_isFailed)
+        {
+            throw new QapiException("No medium inserted");
+        }
+
         if (Header.HasDataFile)
         {
             throw new QapiException("Internal snapshots are not supported with an external data file");
@@ -194,6 +199,27 @@ public sealed partial class Qcow2Driver
         }
 
         _metadata.SnapshotTableBytes = position;
+        _metadata.LocateTables();
+    }
+
+    /// <summary>Learns where the tables of snapshots are, as far as they are protected.</summary>
+    private async IoTask MapSnapshotsAsync()
+    {
+        Qcow2MetadataMap map = _metadata.Map;
+        map.SetSnapshots(_snapshots);
+        if ((map.Protected & Qcow2Structures.InactiveL2) == 0)
+        {
+            return;
+        }
+
+        foreach (Qcow2Snapshot snapshot in _snapshots)
+        {
+            Qcow2Table l1 = await ReadSnapshotL1Async(snapshot);
+            for (int i = l1.Next(0); i < l1.Length; i = l1.Next(i + 1))
+            {
+                map.AddInactiveTable((long)(l1[i] & Qcow2Format.OffsetMask));
+            }
+        }
     }
 
     private async IoTask<Qcow2Table> ReadSnapshotL1Async(Qcow2Snapshot snapshot)
@@ -236,7 +262,9 @@ public sealed partial class Qcow2Driver
         _metadata.FreeLater(Header.SnapshotsOffset, _metadata.SnapshotTableBytes);
         _metadata.Header = Header with { SnapshotCount = snapshots.Count, SnapshotsOffset = place };
         _metadata.SnapshotTableBytes = table.Length;
+        _metadata.LocateTables();
         _snapshots = snapshots;
+        await MapSnapshotsAsync();
     }
 
     /// <summary>Counts all that a tree of tables refers to once more, or once less: data and L2 tables.</summary>

@@ -33,6 +33,10 @@ public sealed partial class Qcow2Driver
     private static bool IsInPlace(in Qcow2Extent extent) =>
         extent.Kind == Qcow2Kind.Normal && (extent.Entry & Qcow2Format.Copied) != 0;
 
+    // A place that cannot be one, and that others refer to as well: it is left for a new one.
+    private bool IsReplaceable(in Qcow2Extent extent) =>
+        (extent.Entry & Qcow2Format.Copied) == 0 && (extent.Entry & Qcow2Format.OffsetMask & (ulong)(Header.ClusterBytes - 1)) != 0;
+
     // A table that refers to metadata as if it were the guest's must not be believed.
     private int CheckPlace(in Qcow2Extent extent) => Header.HasDataFile ? 0 : _metadata.CheckOverlap(extent.HostOffset, extent.Bytes);
 
@@ -84,9 +88,9 @@ public sealed partial class Qcow2Driver
             result = _mapping.TryLookup(offset, bytes, out extent) ? 0 : BlockResult.Io;
         }
 
-        if (result >= 0 && extent.Kind == Qcow2Kind.Invalid)
+        if (result >= 0 && extent.Kind == Qcow2Kind.Invalid && !IsReplaceable(extent))
         {
-            result = ReportInvalid(offset, extent);
+            result = ReportInvalid(offset, extent, isWrite: true);
         }
 
         if (result < 0)

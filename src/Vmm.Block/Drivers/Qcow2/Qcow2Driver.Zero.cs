@@ -38,6 +38,11 @@ public sealed partial class Qcow2Driver
     /// <inheritdoc/>
     public override async IoTask<int> DiscardAsync(long offset, long bytes)
     {
+        if (_isFailed)
+        {
+            return BlockResult.NoMedium;
+        }
+
         // Version 2 has no zero clusters: what was discarded would show the backing file.
         if (Header.Version < 3 && Node.Backing is not null)
         {

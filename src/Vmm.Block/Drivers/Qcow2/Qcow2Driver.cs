@@ -50,6 +50,9 @@ public sealed partial class Qcow2Driver : BlockDriver
     public override bool SupportsBacking => true;
 
     /// <inheritdoc/>
+    public override bool IsEjected => _isFailed;
+
+    /// <inheritdoc/>
     public override string? ExactFilename => IsBackingOverridden ? null : FileName;
 
     /// <inheritdoc/>
@@ -89,6 +92,7 @@ public sealed partial class Qcow2Driver : BlockDriver
         ApplyOptions();
         await OpenDataFileAsync(file);
         await ReadSnapshotsAsync();
+        await MapSnapshotsAsync();
         if (!Node.IsReadOnly)
         {
             await PrepareForWritesAsync();
@@ -152,10 +156,14 @@ public sealed partial class Qcow2Driver : BlockDriver
         await _file.DebugAsync(BlkdebugEvent.ReftableLoad);
         Check(await _file.ReadTableAsync(header.RefcountTableOffset, table), "Could not initialize refcount handling");
         Check(await _file.ReadTableAsync(header.L1Offset, l1), "Could not read L1 table");
-        Qcow2Metadata metadata = new(_file, header) { OnOverlap = RefuseOverlap };
-        Qcow2Cache slices = new(_file, sizes.L2Entries, sizes.L2EntryBytes, metadata.WriteAsync);
+        Qcow2Metadata metadata = new(_file, header) { OnCorruption = ReportFatal };
+        Qcow2Cache slices = new(_file, sizes.L2Entries, sizes.L2EntryBytes, metadata.WriteAsync)
+        {
+            CheckPlace = (offset, bytes) => metadata.CheckOverlap(offset, bytes, Qcow2Structures.ActiveL2),
+        };
         Qcow2Cache blocks = new(_file, sizes.RefcountEntries, header.ClusterBytes, metadata.WriteRefcountsAsync)
         {
+            CheckPlace = (offset, bytes) => metadata.CheckOverlap(offset, bytes, Qcow2Structures.RefcountBlock),
             OnLoad = BlkdebugEvent.RefblockLoad,
             OnWrite = BlkdebugEvent.RefblockUpdatePart,
         };
@@ -167,6 +175,7 @@ public sealed partial class Qcow2Driver : BlockDriver
         };
         _limbo.OnReleased = metadata.Refcounts.SearchFrom;
         _metadata = metadata;
+        metadata.Map.Protected = _options.OverlapCheck?.ToStructures() ?? Qcow2Structures.Cached;
         metadata.FindMetadataClusters();
     }
 
@@ -238,11 +247,7 @@ public sealed partial class Qcow2Driver : BlockDriver
         }
     }
 
-    private int RefuseOverlap(string message, long offset, long bytes)
-    {
-        Corrupt(isFatal: true, offset, bytes, message);
-        return BlockResult.Io;
-    }
+    private void ReportFatal(string message, long offset, long bytes) => Corrupt(isFatal: true, offset, bytes, message);
 
     private async IoTask<byte[]> ReadFirstClusterAsync()
     {

@@ -37,6 +37,13 @@ internal static class Qcow2Format
     internal const ulong AllZero = 0xffff_ffff_0000_0000;
 }
 
+/// <summary>How messages spell numbers.</summary>
+internal static class Qcow2Text
+{
+    /// <summary>A number in hexadecimal; 0 without a prefix.</summary>
+    internal static string Hex(long value) => value == 0 ? "0" : $"0x{value:x}";
+}
+
 /// <summary>Features without which an image cannot be opened.</summary>
 [Flags]
 internal enum Qcow2Incompatible : ulong

@@ -69,6 +69,25 @@ internal sealed record Qcow2Header
     /// <summary>Binary logarithm of the entries of an L2 table.</summary>
     internal int L2Bits => ClusterBits - (HasExtendedL2 ? 4 : 3);
 
+    /// <summary>Where the directory of persistent bitmaps begins and ends; empty when there is none that counts.</summary>
+    internal (long Start, long End) BitmapDirectory
+    {
+        get
+        {
+            foreach (Qcow2Extension extension in Extensions)
+            {
+                if (extension.Type == Qcow2Format.ExtensionBitmaps && extension.Data.Length >= 24 && (Autoclear & Qcow2Autoclear.Bitmaps) != 0)
+                {
+                    long bytes = BinaryPrimitives.ReadInt64BigEndian(extension.Data.AsSpan(8));
+                    long offset = BinaryPrimitives.ReadInt64BigEndian(extension.Data.AsSpan(16));
+                    return bytes is > 0 and <= Qcow2Format.MaxBitmapDirectoryBytes && offset >= 0 ? (offset, offset + bytes) : default;
+                }
+            }
+
+            return default;
+        }
+    }
+
     /// <summary>Entries of L1 that the size needs.</summary>
     internal static long L1EntriesFor(long size, int clusterBits, int l2Bits)
     {

@@ -31,7 +31,6 @@ internal sealed class Qcow2Metadata : IDisposable
 
     private readonly List<(long Offset, long Bytes, Qcow2FreeReason Reason)> _pending = [];
     private readonly List<(long Offset, long Bytes)> _discards = [];
-    private readonly HashSet<long> _clusters = [];
     private long _pendingClusters;
     private bool _needsBarrier;
 
@@ -39,7 +38,11 @@ internal sealed class Qcow2Metadata : IDisposable
     {
         File = file;
         Header = header;
+        Map = new Qcow2MetadataMap(header.ClusterBits);
     }
+
+    /// <summary>Where the image's metadata is.</summary>
+    internal Qcow2MetadataMap Map { get; }
 
     /// <summary>The image's file.</summary>
     internal Qcow2File File { get; }
@@ -68,8 +71,8 @@ internal sealed class Qcow2Metadata : IDisposable
     /// <summary>The file says that refcounts are stale: they need not be written.</summary>
     internal bool IsMarkedDirty => (Header.Incompatible & Qcow2Incompatible.Dirty) != 0;
 
-    /// <summary>A write would hit metadata; told with a description.</summary>
-    internal required Func<string, long, long, int> OnOverlap { get; init; }
+    /// <summary>The image contradicts itself: how, where in the file and for how many bytes; -1 where that is not known.</summary>
+    internal required Action<string, long, long> OnCorruption { get; init; }
 
     private int ClusterBytes => Header.ClusterBytes;
 
@@ -163,7 +166,7 @@ internal sealed class Qcow2Metadata : IDisposable
     {
         Mapping.Slices.Forget(offset, bytes);
         Refcounts.Blocks.Forget(offset, bytes);
-        _clusters.Remove(offset >> Header.ClusterBits);
+        Map.Remove(offset);
         if (PackOffset >= offset && PackOffset < offset + bytes)
         {
             PackOffset = 0;
@@ -184,18 +187,15 @@ internal sealed class Qcow2Metadata : IDisposable
         }
     }
 
-    /// <summary>A cluster of the file holds a table or a refcount block.</summary>
-    internal void AddMetadataCluster(long offset) => _clusters.Add(offset >> Header.ClusterBits);
-
     /// <summary>Learns where tables and refcount blocks are.</summary>
     internal void FindMetadataClusters()
     {
-        _clusters.Clear();
+        Map.ClearActive();
         for (int i = Mapping.L1.Next(0); i < Mapping.L1.Length; i = Mapping.L1.Next(i + 1))
         {
             if ((Mapping.L1[i] & Qcow2Format.OffsetMask) is not 0 and ulong table)
             {
-                AddMetadataCluster((long)table);
+                Map.AddTable((long)table);
             }
         }
 
@@ -203,34 +203,40 @@ internal sealed class Qcow2Metadata : IDisposable
         {
             if ((Refcounts.Table[i] & Qcow2Format.RefcountTableMask) is not 0 and ulong block)
             {
-                AddMetadataCluster((long)block);
+                Map.AddBlock((long)block);
             }
         }
+
+        LocateTables();
+    }
+
+    /// <summary>Learns where the tables are of which there is one.</summary>
+    internal void LocateTables()
+    {
+        Map.L1 = (Mapping.L1Offset, Mapping.L1Offset + Mapping.L1.Bytes);
+        Map.RefcountTable = (Refcounts.TableOffset, Refcounts.TableOffset + Refcounts.Table.Bytes);
+        Map.SnapshotTable = (Header.SnapshotsOffset, Header.SnapshotsOffset + SnapshotTableBytes);
+        Map.BitmapDirectory = Header.BitmapDirectory;
     }
 
     /// <summary>EIO, and the image is reported as corrupt, when a write to a range of the file would hit metadata.</summary>
     /// <param name="offset">Where.</param>
     /// <param name="bytes">How much.</param>
-    /// <param name="isNew">The range is about to be allocated.</param>
-    internal int CheckOverlap(long offset, long bytes, bool isNew = false)
+    /// <param name="ignored">What is written.</param>
+    internal int CheckOverlap(long offset, long bytes, Qcow2Structures ignored = Qcow2Structures.None) =>
+        CheckOverlap(offset, bytes, offset, bytes, ignored);
+
+    /// <summary>As the other; the report is about a part of the range.</summary>
+    internal int CheckOverlap(long offset, long bytes, long reportedOffset, long reportedBytes, Qcow2Structures ignored = Qcow2Structures.None)
     {
-        long end = offset + bytes;
-        string? what = offset < ClusterBytes ? "qcow2_header"
-            : Overlaps(Mapping.L1Offset, Mapping.L1.Bytes) ? "active L1 table"
-            : Overlaps(Refcounts.TableOffset, Refcounts.Table.Bytes) ? "refcount table"
-            : Overlaps(Header.SnapshotsOffset, SnapshotTableBytes) ? "snapshot table"
-            : null;
-        for (long cluster = offset >> Header.ClusterBits; what is null && cluster << Header.ClusterBits < end; cluster++)
+        Qcow2Structures hit = Map.Find(offset, bytes, ignored);
+        if (hit == Qcow2Structures.None)
         {
-            if (_clusters.Contains(cluster))
-            {
-                what = Refcounts.Table.Contains((ulong)cluster << Header.ClusterBits) ? "refcount block" : "active L2 table";
-            }
+            return 0;
         }
 
-        return what is null ? 0 : OnOverlap($"Preventing invalid {(isNew ? "allocation" : "write")} on metadata (overlaps with {what})", offset, bytes);
-
-        bool Overlaps(long start, long length) => length > 0 && offset < start + length && start < end;
+        OnCorruption($"Preventing invalid write on metadata (overlaps with {Qcow2MetadataMap.Name(hit)})", reportedOffset, reportedBytes);
+        return BlockResult.Io;
     }
 
     /// <summary>Bytes of the snapshot table.</summary>
@@ -358,7 +364,8 @@ internal sealed class Qcow2Metadata : IDisposable
     private async IoTask<int> WriteL1Async()
     {
         var (first, last) = Mapping.L1Dirty;
-        int result = await File.WriteTableAsync(Mapping.L1Offset, Mapping.L1, first, last - first + 1);
+        int result = CheckOverlap(Mapping.L1Offset + (8L * first), 8L * (last - first + 1), Qcow2Structures.ActiveL1);
+        result = result < 0 ? result : await File.WriteTableAsync(Mapping.L1Offset, Mapping.L1, first, last - first + 1);
         if (result >= 0)
         {
             Mapping.L1Dirty = (int.MaxValue, -1);

@@ -51,7 +51,7 @@ internal sealed class Qcow2Refcounts
     internal ulong Max => _order == 6 ? ulong.MaxValue : (1UL << (1 << _order)) - 1;
 
     /// <summary>True when there is a block that counts a cluster.</summary>
-    internal bool HasBlock(long cluster) => BlockOffset(cluster) != 0;
+    internal bool HasBlock(long cluster) => cluster >> _blockBits < Table.Length && (Table[(int)(cluster >> _blockBits)] & Qcow2Format.RefcountTableMask) != 0;
 
     /// <summary>Binary logarithm of the clusters that a block counts.</summary>
     internal int BlockBits => _blockBits;
@@ -137,8 +137,11 @@ internal sealed class Qcow2Refcounts
 
     /// <summary>Finds contiguous free clusters and counts them.</summary>
     /// <param name="count">How many.</param>
+    /// <param name="head">Where what is to be written begins in the first of them.</param>
+    /// <param name="bytes">How much is to be written; 0 for all.</param>
+    /// <param name="isTable">They are for an L2 table.</param>
     /// <returns>The offset, or a negative errno.</returns>
-    internal async IoTask<long> AllocateAsync(long count)
+    internal async IoTask<long> AllocateAsync(long count, int head = 0, long bytes = 0, bool isTable = false)
     {
         int freed = await _metadata.FreeSoonAsync();
         if (freed < 0)
@@ -162,9 +165,15 @@ internal sealed class Qcow2Refcounts
                 continue;
             }
 
+            if (result >= 0 && first == 0 && isTable)
+            {
+                _metadata.OnCorruption("Preventing invalid allocation of L2 table at offset 0", -1, -1);
+                result = BlockResult.Io;
+            }
+
             if (result >= 0)
             {
-                result = await CountNewAsync(first, count);
+                result = await CountNewAsync(first, count, head, bytes);
             }
 
             if (result < 0)
@@ -183,7 +192,7 @@ internal sealed class Qcow2Refcounts
 
     /// <summary>Takes clusters at a given place, as many as are free there from its beginning on.</summary>
     /// <returns>How many, or a negative errno.</returns>
-    internal async IoTask<long> AllocateAtAsync(long offset, long count)
+    internal async IoTask<long> AllocateAtAsync(long offset, long count, long bytes = 0)
     {
         long first = offset >> _clusterBits;
         long free = 0;
@@ -212,7 +221,7 @@ internal sealed class Qcow2Refcounts
             return 0;
         }
 
-        int updated = ensured < 0 ? ensured : await CountNewAsync(first, free);
+        int updated = ensured < 0 ? ensured : await CountNewAsync(first, free, 0, bytes);
         return updated < 0 ? updated : free;
     }
 
@@ -255,9 +264,11 @@ internal sealed class Qcow2Refcounts
         TableOffset = offset;
     }
 
-    private async IoTask<int> CountNewAsync(long first, long count)
+    private async IoTask<int> CountNewAsync(long first, long count, int head, long bytes)
     {
-        int result = _metadata.CheckOverlap(first << _clusterBits, count << _clusterBits, isNew: true);
+        long offset = first << _clusterBits;
+        long all = count << _clusterBits;
+        int result = _metadata.CheckOverlap(offset, all, offset + head, bytes == 0 ? all : Math.Min(bytes, all - head));
         IsLastNew = first >= NeverUsed;
         return result < 0 ? result : await UpdateAsync(first << _clusterBits, count << _clusterBits, isUp: true);
     }
@@ -274,7 +285,17 @@ internal sealed class Qcow2Refcounts
         }
 
         long offset = (long)(Table[(int)index] & Qcow2Format.RefcountTableMask);
-        return offset < 0 || (offset & (ClusterBytes - 1)) != 0 ? -1 : offset;
+        if (offset > 0 && (offset & (ClusterBytes - 1)) == 0)
+        {
+            return offset;
+        }
+
+        if (offset != 0)
+        {
+            _metadata.OnCorruption($"Refblock offset {Qcow2Text.Hex(offset)} unaligned (reftable index: {Qcow2Text.Hex(index)})", -1, -1);
+        }
+
+        return offset == 0 ? 0 : -1;
     }
 
     private async IoTask<int> StepAsync(long cluster, bool isUp)
@@ -424,7 +445,13 @@ internal sealed class Qcow2Refcounts
             bool isSelf = (Table[(int)own] & Qcow2Format.RefcountTableMask) == 0;
             long target = isSelf ? own : index;
             long offset = cluster << _clusterBits;
-            int result = _metadata.CheckOverlap(offset, ClusterBytes, isNew: true);
+            if (offset == 0)
+            {
+                _metadata.OnCorruption("Preventing invalid allocation of refcount block at offset 0", -1, -1);
+                return BlockResult.Io;
+            }
+
+            int result = _metadata.CheckOverlap(offset, ClusterBytes);
             if (result >= 0 && !isSelf)
             {
                 result = await StepAsync(cluster, isUp: true);
@@ -470,14 +497,15 @@ internal sealed class Qcow2Refcounts
         }
 
         Table[(int)index] = (ulong)offset;
-        result = await _metadata.File.WriteTableAsync(TableOffset, Table, (int)index, 1);
+        result = _metadata.CheckOverlap(TableOffset + (8 * index), 8, Qcow2Structures.RefcountTable);
+        result = result < 0 ? result : await _metadata.File.WriteTableAsync(TableOffset, Table, (int)index, 1);
         if (result < 0)
         {
             Table[(int)index] = 0;
             return result;
         }
 
-        _metadata.AddMetadataCluster(offset);
+        _metadata.Map.AddBlock(offset);
         return 0;
     }
 
@@ -566,11 +594,12 @@ internal sealed class Qcow2Refcounts
 
         for (int i = table.Next(Table.Length); i < table.Length; i = table.Next(i + 1))
         {
-            _metadata.AddMetadataCluster((long)table[i]);
+            _metadata.Map.AddBlock((long)table[i]);
         }
 
         (long oldOffset, long oldBytes) = (TableOffset, Table.Bytes);
         ReplaceTable(table, offset);
+        _metadata.LocateTables();
         _metadata.FreeLater(oldOffset, oldBytes);
         return 0;
     }
