@@ -63,6 +63,7 @@ public sealed class IoTaskTests
     }
 
     [Test]
+    [Category("Allocation")]
     public void ManyAtOnceAllocateNothingInSteadyState()
     {
         IoCompletion<int>[] sources = [.. Enumerable.Range(0, 64).Select(_ => new IoCompletion<int>())];

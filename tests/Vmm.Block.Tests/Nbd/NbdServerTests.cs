@@ -199,6 +199,7 @@ public sealed class NbdServerTests : NbdFixture
     }
 
     [Test]
+    [Category("Allocation")]
     public void RequestsInSteadyStateAllocateNothing()
     {
         Open("{'driver': 'null-co', 'node-name': 'n', 'read-zeroes': true}");

@@ -3,6 +3,7 @@ using Vmm.Block.Graph;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.ObjectModel.Block;
+using Vmm.Qapi;
 
 namespace Vmm.Block.Tests.Qcow2;
 
@@ -19,6 +20,12 @@ public sealed class MemoryDriver(Random random) : BlockDriver
 
     public byte[] Bytes => _bytes;
 
+    /// <summary>Chance of a request to fail with EIO; a write that fails may have been done.</summary>
+    public double Faults { get; set; }
+
+    /// <summary>Requests that failed.</summary>
+    public int Failed { get; private set; }
+
     public override string FormatName => "memory";
 
     public override bool HasZeroInit => true;
@@ -30,6 +37,12 @@ public sealed class MemoryDriver(Random random) : BlockDriver
         for (int i = 0; i < count; i++)
         {
             var (offset, data) = log[i];
+            if (offset < 0)
+            {
+                Array.Resize(ref bytes, (int)-offset);
+                continue;
+            }
+
             if (data is null || !isKept(i))
             {
                 continue;
@@ -53,6 +66,11 @@ public sealed class MemoryDriver(Random random) : BlockDriver
     public override async IoTask<int> ReadAsync(long offset, IoVectors data, BlockRequestFlags flags)
     {
         await DelayAsync();
+        if (IsFault())
+        {
+            return BlockResult.Io;
+        }
+
         long inside = Math.Clamp(_bytes.Length - offset, 0, data.Size);
         data.CopyFrom(0, _bytes.AsSpan((int)Math.Min(offset, _bytes.Length), (int)inside));
         data.Fill(inside, data.Size - inside, 0);
@@ -62,6 +80,12 @@ public sealed class MemoryDriver(Random random) : BlockDriver
     public override async IoTask<int> WriteAsync(long offset, IoVectors data, BlockRequestFlags flags)
     {
         await DelayAsync();
+        bool isFault = IsFault();
+        if (isFault && random.Next(2) == 0)
+        {
+            return BlockResult.Io;
+        }
+
         byte[] copy = new byte[data.Size];
         data.CopyTo(0, copy);
         Log.Add((offset, copy));
@@ -71,7 +95,7 @@ public sealed class MemoryDriver(Random random) : BlockDriver
         }
 
         copy.CopyTo(_bytes, offset);
-        return 0;
+        return isFault ? BlockResult.Io : 0;
     }
 
     public override async IoTask<int> FlushToDiskAsync()
@@ -79,7 +103,26 @@ public sealed class MemoryDriver(Random random) : BlockDriver
         // What a flush promises is what had been written when it began.
         Log.Add((0, null));
         await DelayAsync();
-        return 0;
+        return IsFault() ? BlockResult.Io : 0;
+    }
+
+    public override async IoTask TruncateAsync(long length, bool exact, PreallocMode prealloc, bool zeroed)
+    {
+        await DelayAsync();
+        if (IsFault())
+        {
+            throw new QapiException("Failed to resize the file: Input/output error");
+        }
+
+        Log.Add((-length, []));
+        Array.Resize(ref _bytes, (int)length);
+    }
+
+    private bool IsFault()
+    {
+        bool isFault = Faults > 0 && random.NextDouble() < Faults;
+        Failed += isFault ? 1 : 0;
+        return isFault;
     }
 
     private async IoTask DelayAsync()

@@ -199,6 +199,7 @@ public sealed class VirtioBlkTests(bool isLegacy, bool isPacked)
     }
 
     [Test]
+    [Category("Allocation")]
     public void RequestsDoNotAllocate()
     {
         _disk.SetUp();
