@@ -137,18 +137,14 @@ internal sealed class DriveOptions
     };
 
     /// <summary>How files are read and written; null when it is not given.</summary>
-    internal AioMode? TakeAio(out bool isNative)
+    internal AioMode? TakeAio() => Take("aio") switch
     {
-        string? text = Take("aio");
-        isNative = text == "native";
-        return text switch
-        {
-            null or "native" => null,
-            "threads" => AioMode.Threads,
-            "io_uring" => AioMode.IoUring,
-            _ => throw new QapiException("invalid aio option"),
-        };
-    }
+        null => null,
+        "threads" => AioMode.Threads,
+        "native" => AioMode.Native,
+        "io_uring" => AioMode.IoUring,
+        _ => throw new QapiException("invalid aio option"),
+    };
 
     internal static string OnOff(bool value) => value ? "on" : "off";
 

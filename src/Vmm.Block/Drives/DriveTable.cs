@@ -158,7 +158,7 @@ public sealed class DriveTable(BlockGraph graph, BlockBackends backends, Throttl
         bool countsFailed = options.TakeBool("stats-account-failed") ?? true;
         bool isWriteBack = options.TakeBool("cache.writeback") ?? true;
         IReadOnlyList<string> intervals = options.TakeIntervals();
-        AioMode? aio = options.TakeAio(out bool isNative);
+        AioMode? aio = options.TakeAio();
         (ThrottleConfig limits, string? group) = options.TakeLimits();
         DetectZeroesMode zeroes = ParseZeroes(options.Take("detect-zeroes"));
         if (options.Take("format") is { } format && !options.Rest.TryAdd("driver", format))
@@ -169,7 +169,7 @@ public sealed class DriveTable(BlockGraph graph, BlockBackends backends, Throttl
         BlockNode? node = null;
         if (!string.IsNullOrEmpty(file) || options.Rest.Count > 0)
         {
-            node = await OpenAsync(options.Rest, string.IsNullOrEmpty(file) ? null : file, isReadOnly, isSnapshot, isNative, aio, zeroes);
+            node = await OpenAsync(options.Rest, string.IsNullOrEmpty(file) ? null : file, isReadOnly, isSnapshot, aio, zeroes);
             node.CopiesOnRead = copiesOnRead && !node.IsReadOnly;
         }
 
@@ -229,7 +229,7 @@ public sealed class DriveTable(BlockGraph graph, BlockBackends backends, Throttl
     }
 
     private async IoTask<BlockNode> OpenAsync(
-        QDict flat, string? file, bool isReadOnly, bool isSnapshot, bool isNative, AioMode? aio, DetectZeroesMode zeroes)
+        QDict flat, string? file, bool isReadOnly, bool isSnapshot, AioMode? aio, DetectZeroesMode zeroes)
     {
         flat.TryAdd("cache.direct", "off");
         flat.TryAdd("cache.no-flush", "off");
@@ -238,13 +238,6 @@ public sealed class DriveTable(BlockGraph graph, BlockBackends backends, Throttl
         if (!isSnapshot)
         {
             flat["detect-zeroes"] = zeroes.ToWire();
-        }
-
-        if (isNative)
-        {
-            throw new QapiException(OptionErrors.ParseBool("cache.direct", flat.GetString("cache.direct")!)
-                ? "aio=native was specified, but is not supported in this build."
-                : "aio=native was specified, but it requires cache.direct=on, which was not specified.");
         }
 
         string? discard = flat.GetString("discard");

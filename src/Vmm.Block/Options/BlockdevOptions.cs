@@ -200,6 +200,9 @@ public enum AioMode
     /// <summary>Worker threads.</summary>
     Threads,
 
+    /// <summary>The kernel's asynchronous I/O, which needs O_DIRECT.</summary>
+    Native,
+
     /// <summary>io_uring.</summary>
     [QapiName("io_uring")]
     IoUring,

@@ -23,6 +23,7 @@ public sealed class FileDriver : BlockDriver
     private readonly FdSets _fdSets;
     private readonly LoopWorkers _workers;
     private readonly FileWriter _writer;
+    private FileRing? _ring;
     private readonly Stack<FileRequest> _free = new();
     private SafeFd _fd = new(-1);
     private bool _isWritable;
@@ -71,11 +72,7 @@ public sealed class FileDriver : BlockDriver
     public override async IoTask OpenAsync()
     {
         NodeOptions options = Node.Options;
-        if ((_aio ?? options.Aio) == AioMode.IoUring)
-        {
-            throw new QapiException("aio=io_uring was specified, but is not supported in this build.");
-        }
-
+        OpenRing(_aio ?? options.Aio ?? AioMode.Threads);
         _isWritable = !options.IsReadOnly;
         Errno errno = Open(_isWritable);
         if (errno is Errno.EACCES or Errno.EROFS or Errno.EPERM or Errno.EISDIR && _isWritable && options.IsAutoReadOnly)
@@ -110,6 +107,7 @@ public sealed class FileDriver : BlockDriver
     public override IoTask CloseAsync()
     {
         _fd.Dispose();
+        _ring?.Dispose();
         return IoTask.CompletedTask;
     }
 
@@ -153,12 +151,13 @@ public sealed class FileDriver : BlockDriver
             }
         }
 
-        return SubmitAsync(FileOperation.Read, offset, data.Size, data);
+        return CanRing(data) ? _ring!.ReadAsync(_fd.Fd, offset, data) : SubmitAsync(FileOperation.Read, offset, data.Size, data);
     }
 
     /// <inheritdoc/>
     public override IoTask<int> WriteAsync(long offset, IoVectors data, BlockRequestFlags flags) =>
-        _isCached ? WriteInOrderAsync(offset, data) : SubmitAsync(FileOperation.Write, offset, data.Size, data);
+        CanRing(data) ? _ring!.WriteAsync(_fd.Fd, offset, data)
+        : _isCached ? WriteInOrderAsync(offset, data) : SubmitAsync(FileOperation.Write, offset, data.Size, data);
 
     /// <inheritdoc/>
     public override async IoTask<int> WriteZeroesAsync(long offset, long bytes, BlockRequestFlags flags)
@@ -212,7 +211,7 @@ public sealed class FileDriver : BlockDriver
             return _flushError;
         }
 
-        int result = await SubmitAsync(FileOperation.Flush, 0, 0, null);
+        int result = _ring is not null ? await _ring.FlushAsync(_fd.Fd) : await SubmitAsync(FileOperation.Flush, 0, 0, null);
         if (result < 0 && !Node.Options.IsDirect)
         {
             _flushError = result;
@@ -394,6 +393,29 @@ public sealed class FileDriver : BlockDriver
         return 4096;
     }
 
+    // aio=native asks for the kernel's asynchronous I/O whichever way there is.
+    private void OpenRing(AioMode mode)
+    {
+        if (mode == AioMode.Native && !Node.Options.IsDirect)
+        {
+            throw new QapiException("aio=native was specified, but it requires cache.direct=on, which was not specified.");
+        }
+
+        if (mode == AioMode.IoUring)
+        {
+            _ring = FileRing.Create();
+        }
+        else if (mode == AioMode.Native)
+        {
+            FileRing.TryCreate(out _ring);
+        }
+    }
+
+    // What has to go through a buffer for O_DIRECT is a worker's.
+    private bool CanRing(IoVectors data) => _ring is not null && !NeedsBounce(data);
+
+    private bool NeedsBounce(IoVectors data) => Node.Options.IsDirect && !data.IsAligned(Node.Limits.RequestAlignment);
+
     private void ForgetData()
     {
         _knownData = default;
@@ -424,9 +446,7 @@ public sealed class FileDriver : BlockDriver
         request.Offset = offset;
         request.Bytes = bytes;
         request.Data = data;
-        request.BounceAlignment = data is not null && Node.Options.IsDirect && !data.IsAligned(Node.Limits.RequestAlignment)
-            ? Node.Limits.RequestAlignment
-            : 0;
+        request.BounceAlignment = data is not null && NeedsBounce(data) ? Node.Limits.RequestAlignment : 0;
         return request;
     }
 
