@@ -81,9 +81,11 @@ internal static class CommandRegistration
         ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run, trace, yank);
         BlockExportFactory exporting = new(t.Blocks, id => t.Tree.Resolve("/objects/" + id));
         ExportCommands exports = new(t.Blocks, exporting, monitors);
+        TransactionRunner transactions = new(t.Jobs);
         BlockCatalog.Register(
             table,
-            new BitmapCommands(t.Blocks),
+            new BackupCommands(transactions),
+            new BitmapCommands(transactions),
             new BlockNodeCommands(t.Blocks, t.Drives),
             new BlockQueryCommands(t.Blocks, t.Drives),
             new BlockdevCommands(t.Blocks),
@@ -92,6 +94,7 @@ internal static class CommandRegistration
             new ImageCommands(t.Jobs),
             new JobCommands(t.Jobs),
             new MirrorCommands(t.Jobs),
+            new SnapshotCommands(transactions),
             new ThrottleCommands(t.Blocks, t.Drives, t.ThrottleGroups));
         DevicesCatalog.Register(table, chipset);
         KvmCatalog.Register(table, cpus, stats);

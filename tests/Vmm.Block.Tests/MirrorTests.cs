@@ -120,7 +120,7 @@ public sealed class MirrorTests : BlockFixture
     public void ASpeedIsKept()
     {
         MakeDisk();
-        Mirror(speed: 1 << 20);
+        Mirror(speed: 32 << 20);
         RunUntil(JobStatus.Ready);
         Job job = _jobs.Find("m")!;
         Assert.That(job.Progress, Is.EqualTo(Length));

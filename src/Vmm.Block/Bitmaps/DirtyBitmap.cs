@@ -12,6 +12,7 @@ public sealed class DirtyBitmap : IWriteObserver
     public const int MaxPersistentName = 1023;
 
     private BitSet _bits;
+    private BitSet? _successor;
 
     /// <summary>Nothing is dirty.</summary>
     public DirtyBitmap(BlockNode node, string? name, long granularity)
@@ -50,12 +51,39 @@ public sealed class DirtyBitmap : IWriteObserver
     {
         if (IsEnabled)
         {
-            _bits.Set(offset, bytes);
+            (_successor ?? _bits).Set(offset, bytes);
         }
     }
 
     /// <inheritdoc/>
-    public void OnTruncated(long length) => _bits.Resize(length);
+    public void OnTruncated(long length)
+    {
+        _bits.Resize(length);
+        _successor?.Resize(length);
+    }
+
+    /// <summary>A job works on what is dirty now: it stays as it is, and writes are recorded beside it. Drained.</summary>
+    public void Freeze()
+    {
+        IsBusy = true;
+        _successor = new BitSet(_bits.Length, _bits.Granularity);
+    }
+
+    /// <summary>The job is done with it: only writes since then are dirty. Drained.</summary>
+    public void KeepSuccessor()
+    {
+        _bits = _successor!;
+        _successor = null;
+        IsBusy = false;
+    }
+
+    /// <summary>The job has not done its work: what was dirty still is, and writes since then are as well. Drained.</summary>
+    public void MergeSuccessor()
+    {
+        _bits.Merge(_successor!);
+        _successor = null;
+        IsBusy = false;
+    }
 
     /// <summary>Puts other bits in their place, as a transaction does that is undone.</summary>
     public void Restore(BitSet bits) => _bits = bits;

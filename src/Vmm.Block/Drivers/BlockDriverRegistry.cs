@@ -74,6 +74,16 @@ public sealed partial class BlockDriverRegistry
     /// <param name="groups">For throttle filters.</param>
     public BlockDriverRegistry(FdSets fdSets, LoopWorkers workers, ThrottleGroups groups)
     {
+        Add(BlockdevDriver.CopyBeforeWrite, new BlockDriverInfo
+        {
+            NeedsFile = true,
+            Create = static o => new CopyBeforeWriteDriver(o.CopyBeforeWrite!),
+            Children = static o =>
+            [
+                new ChildDefinition("file", ChildRole.Filtered | ChildRole.Primary, o.CopyBeforeWrite!.File),
+                new ChildDefinition("target", ChildRole.Data, o.CopyBeforeWrite.Target),
+            ],
+        });
         Add(BlockdevDriver.CopyOnRead, new BlockDriverInfo
         {
             NeedsFile = true,

@@ -57,6 +57,61 @@ public sealed partial class BlockGraph
         await CloseIfUnusedAsync(filter);
     }
 
+    /// <summary>Makes a node the backing file of another one, which takes its place for all its users. With <see cref="Changing"/> held.</summary>
+    /// <exception cref="QapiException">It cannot be done; nothing has changed.</exception>
+    public async IoTask AppendAsync(BlockNode overlay, BlockNode node)
+    {
+        if (node.Reaches(overlay))
+        {
+            throw new QapiException($"Making '{node.Name}' a backing child of '{overlay.Name}' would create a cycle");
+        }
+
+        await node.DrainAsync();
+        await overlay.DrainAsync();
+        try
+        {
+            BlockEdge edge = Attach(overlay, node, "backing", ChildRole.Cow, BlockPermissions.None, BlockPermissions.All);
+            try
+            {
+                ReplaceNode(node, overlay);
+            }
+            catch (QapiException)
+            {
+                Detach(edge);
+                throw;
+            }
+
+            overlay.RefreshLimits();
+        }
+        finally
+        {
+            overlay.DrainEnd();
+            node.DrainEnd();
+        }
+    }
+
+    /// <summary>Undoes <see cref="AppendAsync"/>.</summary>
+    public async IoTask UnappendAsync(BlockNode overlay, BlockNode node)
+    {
+        await node.DrainAsync();
+        await overlay.DrainAsync();
+        try
+        {
+            if (overlay.Backing is { } edge)
+            {
+                Detach(edge);
+            }
+
+            ReplaceNode(overlay, node);
+            overlay.RefreshLimits();
+        }
+        finally
+        {
+            overlay.DrainEnd();
+            node.DrainEnd();
+        }
+    }
+
     /// <summary>Gives an image another backing file; what the image says of it stays as it is.</summary>
     /// <param name="node">The image.</param>
     /// <param name="backing">The backing file; null for none.</param>

@@ -73,6 +73,9 @@ public sealed partial class BlockGraph
         return (node is null ? null : Find(node)) ?? throw new QapiException($"Cannot find device='{device}' nor node-name='{node}'");
     }
 
+    /// <summary>As <see cref="Lookup"/> for one name that may be either; null when there is no such node.</summary>
+    public BlockNode? TryLookup(string name) => FindBackend(name) is { } backend ? backend.Root : Find(name);
+
     /// <summary>True for a node that an operator has added and not deleted.</summary>
     public bool IsMonitorOwned(BlockNode node) => _monitorOwned.Contains(node);
 

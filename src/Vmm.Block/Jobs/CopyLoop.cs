@@ -30,7 +30,7 @@ public abstract class CopyLoop(JobManager manager, JobType type, JobSettings set
         for (long offset = 0; offset < length;)
         {
             // Others get their turn even where nothing is to be done.
-            await SleepAsync(delay);
+            await DelayAsync(delay);
             await PausePointAsync();
             delay = 0;
             if (IsForced)

@@ -24,10 +24,22 @@ public abstract partial class Job
     internal bool IsDone { get; private set; }
 
     /// <summary>It was set up, but what it belongs to has failed: it goes without having run.</summary>
-    public async IoTask AbandonAsync()
+    /// <param name="isCancelled">What it belongs to was undone; else the job itself was refused.</param>
+    public async IoTask AbandonAsync(bool isCancelled = false)
     {
         _transaction?.Remove(this);
+        if (isCancelled)
+        {
+            SetStatus(JobStatus.Aborting);
+            Abort();
+        }
+
         await CleanAsync();
+        if (isCancelled)
+        {
+            SetStatus(JobStatus.Concluded);
+        }
+
         SetStatus(JobStatus.Null);
         _manager.Remove(this);
     }

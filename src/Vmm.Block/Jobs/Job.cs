@@ -377,6 +377,20 @@ public abstract partial class Job : IBlockParent
         await PausePointAsync();
     }
 
+    /// <summary>Waits for all of a time that the limit demands, unless the limit changes or the job is to end.</summary>
+    protected async IoTask DelayAsync(long ns)
+    {
+        Clocks clocks = Manager.Graph.MainLoop.Clocks;
+        long end = clocks.NowNs(ClockType.Realtime) + ns;
+        long speed = Speed;
+        do
+        {
+            await SleepAsync(ns);
+            ns = end - clocks.NowNs(ClockType.Realtime);
+        }
+        while (ns > 0 && speed == Speed && !IsForced);
+    }
+
     /// <summary>Waits until something has changed, paused or not.</summary>
     protected IoTask<bool> WaitKickAsync() => _wakers.WaitAsync();
 

@@ -183,7 +183,7 @@ public sealed partial class MirrorJob : Job
 
             if (Account(bytes) is > 0 and long delay)
             {
-                await SleepAsync(delay);
+                await DelayAsync(delay);
             }
         }
 

@@ -15,6 +15,9 @@ public enum BlockdevDriver
     /// <summary>A filter whose writes are compressed.</summary>
     Compress,
 
+    /// <summary>A filter that saves what is about to be written.</summary>
+    CopyBeforeWrite,
+
     /// <summary>A filter that copies what is read out of backing files.</summary>
     CopyOnRead,
 
@@ -124,6 +127,10 @@ public sealed partial record BlockdevOptions
     /// <summary>A node over one file.</summary>
     [QapiBranch("compress")]
     public BlockdevOptionsGenericFormat? Generic { get; init; }
+
+    /// <summary>A filter that saves what is about to be written.</summary>
+    [QapiBranch("copy-before-write")]
+    public BlockdevOptionsCbw? CopyBeforeWrite { get; init; }
 
     /// <summary>A filter that copies what is read.</summary>
     [QapiBranch("copy-on-read")]

@@ -12,3 +12,31 @@ public sealed partial record BlockdevOptionsCor
     /// <summary>Last node whose contents are copied; the end of the chain by default.</summary>
     public string? Bottom { get; init; }
 }
+
+/// <summary>What becomes of a write whose old contents could not be saved.</summary>
+[QapiEnum]
+public enum OnCbwError
+{
+    /// <summary>It fails.</summary>
+    BreakGuestWrite,
+
+    /// <summary>It is done, and nothing is saved any more.</summary>
+    BreakSnapshot,
+}
+
+/// <summary>A filter that saves what is about to be written.</summary>
+[QapiStruct]
+public sealed partial record BlockdevOptionsCbw
+{
+    /// <summary>What is written.</summary>
+    public required BlockdevRef File { get; init; }
+
+    /// <summary>What gets the old contents.</summary>
+    public required BlockdevRef Target { get; init; }
+
+    /// <summary>What is saved; everything by default.</summary>
+    public Qmp.BlockDirtyBitmap? Bitmap { get; init; }
+
+    /// <summary>What becomes of a write whose old contents could not be saved.</summary>
+    public OnCbwError? OnCbwError { get; init; }
+}

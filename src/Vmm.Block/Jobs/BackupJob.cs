@@ -1,0 +1,265 @@
+using Vmm.Block.Bitmaps;
+using Vmm.Block.Drivers;
+using Vmm.Block.Graph;
+using Vmm.EventLoop.Tasks;
+using Vmm.Qapi;
+
+namespace Vmm.Block.Jobs;
+
+/// <summary>What a backup is made with.</summary>
+public sealed record BackupSettings
+{
+    /// <summary>What is copied; a bitmap for incremental as well.</summary>
+    public required MirrorSyncMode Sync { get; init; }
+
+    /// <summary>What says, or is told, what is copied; null for none.</summary>
+    public DirtyBitmap? Bitmap { get; init; }
+
+    /// <summary>When the bitmap is brought to the state after the backup.</summary>
+    public BitmapSyncMode BitmapMode { get; init; }
+
+    /// <summary>The target's clusters are compressed.</summary>
+    public bool IsCompressing { get; init; }
+
+    /// <summary>Most copies at a time.</summary>
+    public int MaxWorkers { get; init; } = 64;
+
+    /// <summary>Bytes of the longest copy; 0 for no limit.</summary>
+    public long MaxChunk { get; init; }
+
+    /// <summary>Name of the filter's node; null for a generated one.</summary>
+    public string? FilterName { get; init; }
+
+    /// <summary>Errors of reads.</summary>
+    public BlockdevOnError OnSourceError { get; init; }
+
+    /// <summary>Errors of writes.</summary>
+    public BlockdevOnError OnTargetError { get; init; }
+}
+
+/// <summary>When the bitmap of a backup is brought to the state after the backup.</summary>
+[QapiEnum]
+public enum BitmapSyncMode
+{
+    /// <summary>When it has succeeded.</summary>
+    OnSuccess,
+
+    /// <summary>Not at all.</summary>
+    Never,
+
+    /// <summary>In any case; what was not copied stays dirty.</summary>
+    Always,
+}
+
+/// <summary>
+/// Copies a node as it is at the moment at which the job is made: a filter above the source copies what is about to be written, the job
+/// everything else. Home: main loop.
+/// </summary>
+public sealed class BackupJob : Job
+{
+    private const int MaxInFlight = 16;
+    private const long DefaultChunk = 1 << 20;
+
+    private readonly BackupSettings _backup;
+    private readonly BlockNode _source;
+    private readonly BlockNode _target;
+    private readonly BlockCopy _copy;
+    private BlockNode? _filter;
+    private int _inFlight;
+    private int _result;
+
+    private BackupJob(JobManager manager, JobSettings settings, BackupSettings backup, BlockNode source, BlockNode target)
+        : base(manager, JobType.Backup, settings)
+    {
+        _backup = backup;
+        _source = source;
+        _target = target;
+        _copy = new BlockCopy(source, target)
+        {
+            IsCompressing = backup.IsCompressing,
+            SkipsUnallocated = backup.Sync == MirrorSyncMode.Top,
+            Bottom = source.SkipFilters.Backing?.Node,
+        };
+    }
+
+    /// <inheritdoc/>
+    public override bool IsBusy => base.IsBusy || _inFlight > 0;
+
+    /// <summary>Makes a backup and puts its filter above the source. With the graph's <see cref="BlockGraph.Changing"/> held, the source drained.</summary>
+    /// <exception cref="QapiException">It cannot be done; nothing has changed.</exception>
+    public static async IoTask<BackupJob> CreateAsync(
+        JobManager manager, JobSettings settings, BackupSettings backup, BlockNode source, BlockNode target)
+    {
+        BackupJob job = new(manager, settings, backup, source, target);
+        try
+        {
+            if (backup.MaxChunk > 0 && backup.MaxChunk < job._copy.Cluster)
+            {
+                throw new QapiException($"Required max-chunk ({backup.MaxChunk}) is less than backup cluster size ({job._copy.Cluster})");
+            }
+
+            await job.InsertFilterAsync();
+        }
+        catch (QapiException)
+        {
+            await job.CleanAsync();
+            throw;
+        }
+
+        if (backup.Sync == MirrorSyncMode.Bitmap)
+        {
+            job._copy.Add(backup.Bitmap!.Bits);
+        }
+        else
+        {
+            job._copy.Add(0, source.Length);
+        }
+
+        backup.Bitmap?.Freeze();
+        manager.Add(job);
+        return job;
+    }
+
+    /// <inheritdoc/>
+    protected override async IoTask<int> RunAsync()
+    {
+        ShowProgress();
+        if (_backup.Sync == MirrorSyncMode.None)
+        {
+            await PausePointAsync();
+            while (!IsForced)
+            {
+                await SleepAsync(long.MaxValue / 2);
+            }
+
+            return 0;
+        }
+
+        long cursor = 0;
+        while (true)
+        {
+            await PausePointAsync();
+            if (_result < 0 || IsForced)
+            {
+                break;
+            }
+
+            ShowProgress();
+            bool isFull = _inFlight >= Math.Min(_backup.MaxWorkers, MaxInFlight);
+            long chunk = _backup.MaxChunk > 0 ? Math.Min(_backup.MaxChunk / _copy.Cluster * _copy.Cluster, DefaultChunk) : DefaultChunk;
+            chunk = Math.Max(chunk, _copy.Cluster);
+            if (!isFull && _copy.Next(ref cursor, chunk, out long bytes))
+            {
+                // A copy ends at a boundary of chunks, so that those that run side by side do not share clusters.
+                CopyAsync(cursor, bytes).Forget();
+                cursor += bytes;
+                await DelayAsync(Account(bytes));
+            }
+            else if (_inFlight > 0)
+            {
+                await WaitKickAsync();
+            }
+            else if (_copy.Left > 0)
+            {
+                cursor = 0;
+            }
+            else
+            {
+                break;
+            }
+        }
+
+        while (_inFlight > 0)
+        {
+            await WaitKickAsync();
+        }
+
+        ShowProgress();
+        return _result;
+    }
+
+    /// <inheritdoc/>
+    protected override void Commit() => EndBitmap(succeeded: true);
+
+    /// <inheritdoc/>
+    protected override void Abort() => EndBitmap(succeeded: false);
+
+    /// <inheritdoc/>
+    protected override async IoTask CleanAsync()
+    {
+        if (!IsStarted && Status != JobStatus.Undefined)
+        {
+            // Refused after it was made.
+            EndBitmap(succeeded: false);
+        }
+
+        EndUses();
+        if (_filter is { } filter)
+        {
+            _filter = null;
+            await Manager.Graph.RemoveFilterAsync(filter);
+        }
+        else
+        {
+            _copy.Dispose();
+        }
+
+        await Manager.Graph.CloseIfUnusedAsync(_target);
+    }
+
+    private async IoTask InsertFilterAsync()
+    {
+        BlockGraph graph = Manager.Graph;
+        _filter = await graph.InsertFilterAsync(new CopyBeforeWriteDriver(_copy), _backup.FilterName, _source, "file");
+        graph.Attach(_filter, _target, "target", ChildRole.Data, BlockPermissions.None, BlockPermissions.All);
+        Use(_filter, "main node", BlockPermissions.None, BlockPermissions.All);
+        Use(_target, "target", BlockPermissions.None, BlockPermissions.All);
+    }
+
+    private void ShowProgress()
+    {
+        Progress = _copy.Copied;
+        Remaining = _copy.Left;
+    }
+
+    private void EndBitmap(bool succeeded)
+    {
+        if (_backup.Bitmap is not { IsBusy: true } bitmap)
+        {
+            return;
+        }
+
+        bool syncs = (succeeded || _backup.BitmapMode == BitmapSyncMode.Always) && _backup.BitmapMode != BitmapSyncMode.Never;
+        if (!syncs)
+        {
+            bitmap.MergeSuccessor();
+            return;
+        }
+
+        bitmap.KeepSuccessor();
+        if (!succeeded)
+        {
+            _copy.MergeLeftInto(bitmap.Bits);
+        }
+    }
+
+    private async IoTask CopyAsync(long offset, long bytes)
+    {
+        _inFlight++;
+        await _source.Loop.SwitchTo();
+        (int result, bool isRead) = await _copy.CopyAsync(offset, bytes);
+        await Manager.Graph.MainLoop.SwitchTo();
+        _inFlight--;
+        if (result < 0)
+        {
+            BlockdevOnError policy = isRead ? _backup.OnSourceError : _backup.OnTargetError;
+            if (HandleError(policy, isRead, result) == JobErrorAction.Report)
+            {
+                _result = result;
+            }
+        }
+
+        Manager.Graph.NotifyProgress();
+        Kick();
+    }
+}

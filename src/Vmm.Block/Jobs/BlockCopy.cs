@@ -1,0 +1,208 @@
+using Vmm.Block.Bitmaps;
+using Vmm.Block.Drivers;
+using Vmm.Block.Graph;
+using Vmm.EventLoop.Tasks;
+using Vmm.Interop;
+using Vmm.ObjectModel.Block;
+
+namespace Vmm.Block.Jobs;
+
+/// <summary>
+/// Copies clusters of a node to another one, each once: those that a backup comes to, and those that are about to be written. Home: the
+/// source's loop; what is left to copy may be asked on any thread.
+/// </summary>
+public sealed class BlockCopy : IDisposable
+{
+    /// <summary>Smallest cluster: what the copy takes in one piece.</summary>
+    public const int MinCluster = 65536;
+
+    private const int MaxChunk = 1 << 20;
+
+    private readonly Lock _gate = new();
+    private readonly BlockNode _source;
+    private readonly BlockNode _target;
+    private readonly BitSet _left;
+    private readonly RangeLock _ranges = new();
+    private readonly Stack<NativeBuffer> _buffers = new();
+    private readonly int _targetCluster;
+
+    /// <summary>Nothing is left to copy.</summary>
+    public BlockCopy(BlockNode source, BlockNode target)
+    {
+        _source = source;
+        _target = target;
+        _targetCluster = ClusterOf(target);
+        Cluster = Math.Max(MinCluster, _targetCluster);
+        _left = new BitSet(source.Length, Cluster);
+    }
+
+    /// <summary>Bytes of a cluster of the copy.</summary>
+    public int Cluster { get; }
+
+    /// <summary>The target's clusters are compressed.</summary>
+    public bool IsCompressing { get; init; }
+
+    /// <summary>The image below which nothing is copied; null for the end of the chain.</summary>
+    public BlockNode? Bottom { get; init; }
+
+    /// <summary>Only what is above <see cref="Bottom"/> is copied.</summary>
+    public bool SkipsUnallocated { get; init; }
+
+    /// <summary>Bytes that were copied.</summary>
+    public long Copied { get; private set; }
+
+    /// <summary>Bytes left to copy.</summary>
+    public long Left
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return Math.Min(_left.Count * _left.Granularity, _left.Length);
+            }
+        }
+    }
+
+    /// <summary>Has a range copied.</summary>
+    public void Add(long offset, long bytes)
+    {
+        lock (_gate)
+        {
+            _left.Set(offset, bytes);
+        }
+    }
+
+    /// <summary>Has what a bitmap has copied.</summary>
+    public void Add(BitSet bits)
+    {
+        lock (_gate)
+        {
+            _left.Merge(bits);
+        }
+    }
+
+    /// <summary>Puts what is left into a bitmap as well.</summary>
+    public void MergeLeftInto(BitSet bits)
+    {
+        lock (_gate)
+        {
+            bits.Merge(_left);
+        }
+    }
+
+    /// <summary>Finds what is left from an offset on.</summary>
+    public bool Next(ref long offset, long max, out long bytes)
+    {
+        lock (_gate)
+        {
+            return _left.NextArea(ref offset, _left.Length, max, out bytes);
+        }
+    }
+
+    /// <summary>Copies what is left of the clusters of a range. What another call copies is waited for.</summary>
+    /// <returns>0 or a negative errno, and whether a read has failed.</returns>
+    public async IoTask<(int Result, bool IsRead)> CopyAsync(long offset, long bytes)
+    {
+        long start = offset / Cluster * Cluster;
+        long end = Math.Min((offset + bytes + Cluster - 1) / Cluster * Cluster, _left.Length);
+        int result = 0;
+        bool isRead = false;
+        if (start >= end)
+        {
+            return (0, false);
+        }
+
+        await _ranges.EnterAsync(start, end);
+        for (long at = start; result >= 0 && Take(ref at, end, out long part);)
+        {
+            (result, isRead) = await CopyPartAsync(at, part);
+            if (result < 0)
+            {
+                Add(at, part);
+            }
+
+            at += part;
+        }
+
+        _ranges.Exit(start, end);
+        return (result, isRead);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        while (_buffers.TryPop(out NativeBuffer? buffer))
+        {
+            buffer.Dispose();
+        }
+    }
+
+    internal static int ClusterOf(BlockNode node)
+    {
+        ImageDescription image = new();
+        node.Driver.DescribeImage(image);
+        return image.ClusterSize;
+    }
+
+    private bool Take(ref long offset, long end, out long bytes)
+    {
+        lock (_gate)
+        {
+            if (!_left.NextArea(ref offset, end, MaxChunk, out bytes))
+            {
+                return false;
+            }
+
+            _left.Reset(offset, bytes);
+            return true;
+        }
+    }
+
+    private async IoTask<(int Result, bool IsRead)> CopyPartAsync(long offset, long bytes)
+    {
+        if (SkipsUnallocated)
+        {
+            BlockStatus status = await _source.StatusAboveAsync(Bottom, offset, bytes, wantZero: false);
+            if (status.Result >= 0 && (status.Flags & BlockStatusFlags.Allocated) == 0 && status.Bytes >= bytes)
+            {
+                return (0, false);
+            }
+        }
+
+        NativeBuffer buffer = _buffers.TryPop(out NativeBuffer? free) ? free : new NativeBuffer(MaxChunk);
+        int result = 0;
+        bool isRead = false;
+        for (long done = 0; done < bytes && result >= 0;)
+        {
+            isRead = true;
+            BlockStatus status = await _source.StatusAboveAsync(null, offset + done, bytes - done);
+            long part = status.Result < 0 || status.Bytes == 0 ? bytes - done : status.Bytes;
+            if (status.Result >= 0 && (status.Flags & BlockStatusFlags.Zero) != 0)
+            {
+                isRead = false;
+                result = await _target.WriteZeroesAsync(offset + done, part, BlockRequestFlags.MayUnmap);
+            }
+            else
+            {
+                part = IsCompressing ? Math.Min(bytes - done, _targetCluster) : part;
+                IoVectors data = IoVectors.Rent(buffer.Vector(0, (int)part));
+                result = await _source.ReadAsync(offset + done, data);
+                if (result >= 0)
+                {
+                    isRead = false;
+                    result = IsCompressing
+                        ? await _target.WriteCompressedAsync(offset + done, data)
+                        : await _target.WriteAsync(offset + done, data);
+                }
+
+                data.Return();
+            }
+
+            done += part;
+        }
+
+        _buffers.Push(buffer);
+        Copied += result >= 0 ? bytes : 0;
+        return (result, isRead);
+    }
+}
