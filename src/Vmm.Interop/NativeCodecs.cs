@@ -16,12 +16,18 @@ public enum CodecResult
 }
 
 /// <summary>
-/// Raw deflate streams by the system's zlib, with the window of 4 KiB that qcow2 prescribes. One object serves one call at a time, on any
-/// thread, and keeps its memory for the next call.
+/// Deflate streams by the system's zlib, raw ones with the window of 4 KiB that qcow2 prescribes by default. One object serves one call at a
+/// time, on any thread, and keeps its memory for the next call.
 /// </summary>
-public sealed unsafe class RawDeflate : IDisposable
+/// <param name="windowBits">Binary logarithm of the window; negative for streams without header and sum.</param>
+public sealed unsafe class RawDeflate(int windowBits = RawDeflate.RawWindow) : IDisposable
 {
-    private const int WindowBits = -12;
+    /// <summary>The window of qcow2.</summary>
+    public const int RawWindow = -12;
+
+    /// <summary>The window of streams in zlib's format.</summary>
+    public const int ZlibWindow = 15;
+
     private const int Finish = 4;
     private const int StreamEnd = 1;
 
@@ -34,8 +40,12 @@ public sealed unsafe class RawDeflate : IDisposable
     public static bool IsAvailable => s_library.Value != 0;
 
     /// <summary>Decompresses until the output is full or the stream ends; input behind the end is ignored.</summary>
-    public CodecResult Decompress(ReadOnlySpan<byte> source, Span<byte> destination)
+    public CodecResult Decompress(ReadOnlySpan<byte> source, Span<byte> destination) => Decompress(source, destination, out _);
+
+    /// <summary>As <see cref="Decompress(ReadOnlySpan{byte}, Span{byte})"/>, with the bytes of output.</summary>
+    public CodecResult Decompress(ReadOnlySpan<byte> source, Span<byte> destination, out int written)
     {
+        written = 0;
         if (_inflate is null && !Init("inflateInit2_", ref _inflate, isDeflate: false))
         {
             return CodecResult.Failed;
@@ -47,6 +57,7 @@ public sealed unsafe class RawDeflate : IDisposable
         }
 
         int result = Run("inflate", _inflate, source, destination);
+        written = destination.Length - (int)_inflate->AvailableOut;
 
         // The stream may go on for what the output has no room for.
         return result == StreamEnd || (result is 0 or -5 && _inflate->AvailableOut == 0) ? CodecResult.Ok : CodecResult.Failed;
@@ -91,7 +102,7 @@ public sealed unsafe class RawDeflate : IDisposable
 
     private static void* Symbol(string name) => (void*)NativeLibrary.GetExport(s_library.Value, name);
 
-    private static bool Init(string name, ref Stream* stream, bool isDeflate)
+    private bool Init(string name, ref Stream* stream, bool isDeflate)
     {
         if (!IsAvailable)
         {
@@ -104,8 +115,8 @@ public sealed unsafe class RawDeflate : IDisposable
         {
             result = isDeflate
                 ? ((delegate* unmanaged<Stream*, int, int, int, int, int, byte*, int, int>)Symbol(name))(
-                    made, -1, 8, WindowBits, 9, 0, version, sizeof(Stream))
-                : ((delegate* unmanaged<Stream*, int, byte*, int, int>)Symbol(name))(made, WindowBits, version, sizeof(Stream));
+                    made, -1, 8, windowBits, 9, 0, version, sizeof(Stream))
+                : ((delegate* unmanaged<Stream*, int, byte*, int, int>)Symbol(name))(made, windowBits, version, sizeof(Stream));
         }
 
         if (result != 0)

@@ -41,6 +41,8 @@ public sealed class CatalogueTests
         "blockdev-add: requires 'driver', which clients do not send",
     ];
 
+    private static readonly string[] s_readFormats = ["luks", "parallels", "qed", "vdi", "vhdx", "vmdk", "vpc"];
+
     private readonly Dictionary<string, QDict> _types = [];
     private readonly List<string> _commands = [];
     private QList _schema = null!;
@@ -111,7 +113,7 @@ public sealed class CatalogueTests
             }
         }
 
-        Assert.That(differences.Select(OfNode).Distinct(), Is.SubsetOf(s_unserved));
+        Assert.That(differences.Where(d => !IsOfReadFormat(d)).Select(OfNode).Distinct(), Is.SubsetOf(s_unserved));
     }
 
     [Test]
@@ -127,6 +129,12 @@ public sealed class CatalogueTests
 
         Assert.That(differences, Is.Empty);
     }
+
+    // Formats that are only read are refused as drivers that make no images are.
+    private static bool IsOfReadFormat(string difference) => Array.Exists(
+        s_readFormats,
+        format => difference.StartsWith($"blockdev-create arguments.options({format})", StringComparison.Ordinal)
+            || difference.StartsWith($"x-blockdev-amend arguments.options({format})", StringComparison.Ordinal));
 
     // Options of a node within those of something else are the same type.
     private static string OfNode(string difference)

@@ -123,6 +123,7 @@ public sealed partial class BlockDriverRegistry
             Children = static o => [new ChildDefinition("file", ChildRole.Filtered | ChildRole.Primary, o.Throttle!.File)],
         });
         AddFilters();
+        AddImages(workers);
     }
 
     /// <summary>Adds a driver, or puts another one in its place.</summary>

@@ -10,6 +10,13 @@ public sealed partial class BlockNode
 {
     private NativeBuffer? _freePadding;
 
+    /// <summary>The node has been closed.</summary>
+    internal void FreePadding()
+    {
+        _freePadding?.Dispose();
+        _freePadding = null;
+    }
+
     private async IoTask<int> ReadPaddedAsync(TrackedRequest request, long offset, IoVectors data, BlockRequestFlags flags)
     {
         await _tracked.WaitAsync(request);

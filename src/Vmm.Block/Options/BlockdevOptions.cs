@@ -12,6 +12,12 @@ public enum BlockdevDriver
     /// <summary>A filter that compares two children.</summary>
     Blkverify,
 
+    /// <summary>A growing image of Bochs.</summary>
+    Bochs,
+
+    /// <summary>A compressed image of the cloop module.</summary>
+    Cloop,
+
     /// <summary>A filter whose writes are compressed.</summary>
     Compress,
 
@@ -28,6 +34,9 @@ public enum BlockdevDriver
     [QapiName("host_device")]
     HostDevice,
 
+    /// <summary>An encrypted volume.</summary>
+    Luks,
+
     /// <summary>An export of an NBD server.</summary>
     Nbd,
 
@@ -37,17 +46,35 @@ public enum BlockdevDriver
     /// <summary>Reads anything, keeps nothing.</summary>
     NullCo,
 
+    /// <summary>An image of Parallels.</summary>
+    Parallels,
+
     /// <summary>A filter that makes its file longer than writes need.</summary>
     Preallocate,
 
     /// <summary>A qcow2 image.</summary>
     Qcow2,
 
+    /// <summary>A QED image.</summary>
+    Qed,
+
     /// <summary>An image without metadata.</summary>
     Raw,
 
     /// <summary>A filter with limits.</summary>
     Throttle,
+
+    /// <summary>An image of VirtualBox.</summary>
+    Vdi,
+
+    /// <summary>An image of Hyper-V.</summary>
+    Vhdx,
+
+    /// <summary>An image of VMware.</summary>
+    Vmdk,
+
+    /// <summary>An image of Virtual PC.</summary>
+    Vpc,
 }
 
 /// <summary>What becomes of discards.</summary>
@@ -125,7 +152,13 @@ public sealed partial record BlockdevOptions
     public BlockdevOptionsBlkverify? Blkverify { get; init; }
 
     /// <summary>A node over one file.</summary>
+    [QapiBranch("bochs")]
+    [QapiBranch("cloop")]
     [QapiBranch("compress")]
+    [QapiBranch("parallels")]
+    [QapiBranch("vdi")]
+    [QapiBranch("vhdx")]
+    [QapiBranch("vpc")]
     public BlockdevOptionsGenericFormat? Generic { get; init; }
 
     /// <summary>A filter that saves what is about to be written.</summary>
@@ -135,6 +168,15 @@ public sealed partial record BlockdevOptions
     /// <summary>A filter that copies what is read.</summary>
     [QapiBranch("copy-on-read")]
     public BlockdevOptionsCor? CopyOnRead { get; init; }
+
+    /// <summary>An image that may have a backing file.</summary>
+    [QapiBranch("qed")]
+    [QapiBranch("vmdk")]
+    public BlockdevOptionsGenericCowFormat? GenericCow { get; init; }
+
+    /// <summary>An encrypted volume.</summary>
+    [QapiBranch("luks")]
+    public BlockdevOptionsLuks? Luks { get; init; }
 
     /// <summary>A file.</summary>
     [QapiBranch("file")]

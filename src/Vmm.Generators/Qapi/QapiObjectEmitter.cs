@@ -247,11 +247,8 @@ internal static class QapiObjectEmitter
         w.Open($"switch ({tag.CsName})");
         foreach (BranchModel branch in model.Branches)
         {
-            foreach (string name in branch.Tags)
-            {
-                w.Line($"case {tag.Type.Name}.@{CsTag(model, name)} when {branch.CsName} is {{ }} branch:");
-            }
-
+            string names = string.Join(" or ", branch.Tags.Select(name => $"{tag.Type.Name}.@{CsTag(model, name)}"));
+            w.Line($"case {names} when {branch.CsName} is {{ }} branch:");
             IEnumerable<(MemberModel, string)> members = branch.Wrapped
                 ? [(new MemberModel("data", "", branch.Type, false, default), "branch")]
                 : branch.Members.Select(m => (m, "branch." + m.CsName));
