@@ -152,7 +152,7 @@ public static class RamBackends
         }
 
         ulong actual = 0;
-        if (Libc.FStat(file.Fd, out FileStatus status) == Errno.OK)
+        if (Libc.FStat(file.Fd, out FileStatus status) == Errno.OK && !status.IsDirectory)
         {
             actual = (ulong)Math.Max(0, status.st_size);
         }

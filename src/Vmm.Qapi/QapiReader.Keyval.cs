@@ -4,9 +4,50 @@ namespace Vmm.Qapi;
 
 public sealed partial class QapiReader
 {
-    private string Scalar(QValue value, string? name) => value is QString s
-        ? s.Value
-        : throw QapiException.InvalidParameterType(FullName(name), "string");
+    // The most elements of one range.
+    private const ulong MaxRange = 65536;
+
+    // Of an option that is given several times the last one counts.
+    private string Scalar(QValue value, string? name) => value switch
+    {
+        QString s => s.Value,
+        QList { Count: > 0 } list when Mode == QapiInputMode.Options && list[^1] is QString last => last.Value,
+        _ => throw QapiException.InvalidParameterType(FullName(name), "string"),
+    };
+
+    // One element for each time that the option is given, or several for a range such as "1-3".
+    private QList Repeated(QValue value, string? name, bool ranges)
+    {
+        QList given = value as QList ?? [value];
+        if (!ranges)
+        {
+            return given;
+        }
+
+        QList result = [];
+        foreach (QValue item in given)
+        {
+            string text = Scalar(item, name);
+            int dash = text.IndexOf('-', StringComparison.Ordinal);
+            if (OptionScalars.TryParseUInt64(dash < 0 ? text : text[..dash], out ulong first) != ScalarStatus.Ok
+                || OptionScalars.TryParseUInt64(dash < 0 ? text : text[(dash + 1)..], out ulong last) != ScalarStatus.Ok
+                || first > last || last - first >= MaxRange)
+            {
+                throw QapiException.InvalidParameterValue(FullName(name), "a uint64 value or range");
+            }
+
+            for (ulong i = first; ; i++)
+            {
+                result.Add(i.ToString(System.Globalization.CultureInfo.InvariantCulture));
+                if (i == last)
+                {
+                    break;
+                }
+            }
+        }
+
+        return result;
+    }
 
     private bool ParseBool(string text, string? name) => OptionScalars.TryParseBool(text, out bool value)
         ? value

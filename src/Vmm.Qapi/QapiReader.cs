@@ -62,7 +62,10 @@ public sealed partial class QapiReader
     {
         if (value is not QDict dict)
         {
-            throw QapiException.InvalidParameterType(FullName(name), "object");
+            // -object has no way to write an object: what is named like one is not known.
+            throw Mode == QapiInputMode.Options
+                ? QapiException.InvalidParameter(FullName(name))
+                : QapiException.InvalidParameterType(FullName(name), "object");
         }
 
         Push(dict, name);
@@ -79,7 +82,8 @@ public sealed partial class QapiReader
             {
                 if (!frame.IsVisited(i))
                 {
-                    throw QapiException.UnexpectedParameter(FullName(frame.Dict.InsertionAt(i).Key));
+                    string unknown = FullName(frame.Dict.InsertionAt(i).Key);
+                    throw Mode == QapiInputMode.Options ? QapiException.InvalidParameter(unknown) : QapiException.UnexpectedParameter(unknown);
                 }
             }
         }
@@ -146,7 +150,9 @@ public sealed partial class QapiReader
     /// <summary>A string.</summary>
     /// <exception cref="QapiException">The value has another type.</exception>
     public string String(QValue value, string? name) =>
-        value is QString s ? s.Value : throw QapiException.InvalidParameterType(FullName(name), "string");
+        Mode == QapiInputMode.Options ? Scalar(value, name)
+        : value is QString s ? s.Value
+        : throw QapiException.InvalidParameterType(FullName(name), "string");
 
     /// <summary>A boolean.</summary>
     /// <exception cref="QapiException">The value has another type.</exception>
@@ -246,7 +252,7 @@ public sealed partial class QapiReader
     /// <exception cref="QapiException">The value has another type, or an element is refused.</exception>
     public T[] List<T>(QValue value, string? name, Func<QValue, QapiReader, T> readElement)
     {
-        QList list = BeginList(value, name);
+        QList list = BeginList(Mode == QapiInputMode.Options ? Repeated(value, name, ranges: typeof(T) != typeof(string)) : value, name);
         var items = new T[list.Count];
         for (int i = 0; i < items.Length; i++)
         {

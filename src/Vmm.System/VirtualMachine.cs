@@ -510,7 +510,7 @@ internal sealed partial class VirtualMachine
         {
             if (IsLate(option))
             {
-                _objects.Add(option.Properties, option.IsJson ? QapiInputMode.Json : QapiInputMode.Options);
+                _objects.Add(option.Properties);
             }
         }
     }
@@ -542,17 +542,11 @@ internal sealed partial class VirtualMachine
     {
         foreach (ObjectOption option in _configuration.Objects)
         {
-            _location = option.Location;
-            if (IsLate(option))
+            if (!IsLate(option))
             {
-                _ = option.Properties.ContainsKey("chardev") ? true : throw QapiException.MissingParameter("chardev");
-                continue;
+                _objects.Add(option.Properties);
             }
-
-            _objects.Add(option.Properties, option.IsJson ? QapiInputMode.Json : QapiInputMode.Options);
         }
-
-        _location = null;
     }
 
     // The operator lets the guest go on: what went wrong before is taken to be mended. A back end that a device has for itself keeps its status, as

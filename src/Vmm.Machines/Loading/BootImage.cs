@@ -1,3 +1,5 @@
+using Vmm.ObjectModel.Accel;
+
 namespace Vmm.Machines.Loading;
 
 /// <summary>Gives access to guest RAM at <paramref name="gpa"/>.</summary>
@@ -121,6 +123,9 @@ public sealed class BootImage : IDisposable
 
     /// <summary>Lines that QEMU prints while it loads such an image and goes on.</summary>
     public IReadOnlyList<string> Warnings { get; init; } = [];
+
+    /// <summary>What monitors list of the kernel; only ELF files have pieces that are known by name.</summary>
+    public IReadOnlyList<RomInfo> Roms { get; init; } = [];
 
     /// <summary>Places all segments.</summary>
     /// <param name="map">Access to guest RAM.</param>

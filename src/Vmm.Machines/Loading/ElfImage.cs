@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Vmm.ObjectModel.Accel;
 
 namespace Vmm.Machines.Loading;
 
@@ -24,7 +25,8 @@ public enum ElfError
 }
 
 /// <summary>A PT_LOAD program header: <see cref="FileSize"/> bytes of the file at <see cref="PhysicalAddress"/>, zeros up to <see cref="MemorySize"/>.</summary>
-public readonly record struct ElfSegment(ulong FileOffset, ulong VirtualAddress, ulong PhysicalAddress, ulong FileSize, ulong MemorySize);
+/// <param name="Index">Which of all program headers it is, counted from 0.</param>
+public readonly record struct ElfSegment(int Index, ulong FileOffset, ulong VirtualAddress, ulong PhysicalAddress, ulong FileSize, ulong MemorySize);
 
 /// <summary>The parts of a little-endian x86 ELF executable (System V ABI, ELF-32 and ELF-64) that a loader needs.</summary>
 public sealed class ElfImage
@@ -155,8 +157,8 @@ public sealed class ElfImage
 
             var type = U32(ph, 0);
             var segment = is64
-                ? new ElfSegment(U64(ph, 8), U64(ph, 16), U64(ph, 24), U64(ph, 32), U64(ph, 40))
-                : new ElfSegment(U32(ph, 4), U32(ph, 8), U32(ph, 12), U32(ph, 16), U32(ph, 20));
+                ? new ElfSegment(i, U64(ph, 8), U64(ph, 16), U64(ph, 24), U64(ph, 32), U64(ph, 40))
+                : new ElfSegment(i, U32(ph, 4), U32(ph, 8), U32(ph, 12), U32(ph, 16), U32(ph, 20));
             if (type == NoteSegment)
             {
                 pvhEntry ??= FindPvhEntry(file, segment);
@@ -244,6 +246,18 @@ public sealed class ElfImage
         }
 
         return null;
+    }
+
+    /// <summary>What monitors list of the segments.</summary>
+    internal List<RomInfo> Describe(string fileName)
+    {
+        var roms = new List<RomInfo>();
+        foreach (var s in Segments)
+        {
+            roms.Add(new RomInfo($"{fileName} ELF program header segment {s.Index}", s.MemorySize, s.PhysicalAddress, IsRom: false));
+        }
+
+        return roms;
     }
 
     /// <summary>Adds the segments' contents and their cleared tails to <paramref name="target"/>, and claims what lies in low memory.</summary>

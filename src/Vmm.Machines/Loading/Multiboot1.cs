@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
+using Vmm.ObjectModel.Accel;
 
 namespace Vmm.Machines.Loading;
 
@@ -105,6 +106,7 @@ public static class Multiboot1
         KernelLoader.AddFirmwareAreas(request, segments);
         ulong end;
         uint entryAddress;
+        IReadOnlyList<RomInfo> roms = [];
         if (header.HasAddresses)
         {
             end = AddPlain(request, kernel, header, segments, low);
@@ -116,6 +118,7 @@ public static class Multiboot1
             elf.AddTo(segments, kernel, request.Ram, low);
             end = elf.HighestAddress;
             entryAddress = (uint)elf.Entry;
+            roms = elf.Describe(request.KernelPath);
         }
 
         var modules = new List<(BootFile File, string CommandLine, ulong Address)>();
@@ -142,6 +145,7 @@ public static class Multiboot1
             return new BootImage(BootProtocol.Multiboot, segments, entry, files)
             {
                 Warnings = header.WantsVideoMode ? ["multiboot knows VBE. we don't"] : [],
+                Roms = roms,
             };
         }
         catch

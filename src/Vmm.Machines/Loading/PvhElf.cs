@@ -45,7 +45,7 @@ public static class PvhElf
 
         var startInfo = AddStartInfo(request, segments, low, initrd, initrdAddress);
         var entry = EntryTables.Protected32(segments, low, entryAddress, rbx: startInfo);
-        return new BootImage(BootProtocol.Pvh, segments, entry, kernel, initrd);
+        return new BootImage(BootProtocol.Pvh, segments, entry, kernel, initrd) { Roms = elf.Describe(request.KernelPath) };
     }
 
     private static ulong AddStartInfo(KernelRequest request, List<BootSegment> segments, LowMemory low, BootFile? initrd, ulong initrdAddress)

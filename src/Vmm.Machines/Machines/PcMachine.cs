@@ -13,6 +13,8 @@ public sealed partial class PcMachine : X86Machine
 {
     private const ulong HighestLowRam = 0xe0000000;
     private const ulong MaxMemorySlots = 256;
+    private const ulong OptionRomBase = 0xc0000;
+    private const ulong OptionRomSize = 0x20000;
 
     private Board? _board;
 
@@ -45,8 +47,16 @@ public sealed partial class PcMachine : X86Machine
         MapDeviceMemory();
         _board.CreatePcChipset(this, ram);
         MapFirmware(asRam: false, 256 << 10, _board.FirmwareParent);
+        MapOptionRoms(_board.FirmwareParent!);
         _board.FillCmos(Layout);
         Environment.Run.WakeupSupported = true;
+    }
+
+    // The ROM sockets of adapters: nothing is in them, and what firmware wants to be seen there it puts into RAM in front of them.
+    private void MapOptionRoms(MemoryRegion pci)
+    {
+        RamBlock block = CreateBlock("pc.rom", OptionRomSize);
+        pci.AddSubregion(OptionRomBase, MemoryRegion.Rom("pc.rom", block, this), priority: 1);
     }
 
     private RamLayout SplitRam()

@@ -128,6 +128,14 @@ public abstract partial class X86Machine : Machine
             FirmwareTables = acpi?.Segments ?? [],
             RsdpAddress = acpi?.RsdpAddress ?? 0,
         });
+        if (_ramIsFresh)
+        {
+            foreach (RomInfo rom in _image.Roms)
+            {
+                Environment.Roms.Add(rom);
+            }
+        }
+
         foreach (string warning in _image.Warnings)
         {
             Environment.Warn(warning);

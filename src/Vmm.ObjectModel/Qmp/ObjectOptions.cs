@@ -152,6 +152,7 @@ public partial record MemoryBackendProperties
     public bool? Reserve { get; init; }
 
     /// <summary>Bytes.</summary>
+    [QapiSize]
     public required ulong Size { get; init; }
 
     /// <summary>Name the memory by the object's path in migrations.</summary>
@@ -164,6 +165,7 @@ public partial record MemoryBackendProperties
 public sealed partial record MemoryBackendFileProperties : MemoryBackendProperties
 {
     /// <summary>Alignment of the mapping in bytes.</summary>
+    [QapiSize]
     public ulong? Align { get; init; }
 
     /// <summary>The contents may be lost when the object goes.</summary>
@@ -184,6 +186,7 @@ public sealed partial record MemoryBackendMemfdProperties : MemoryBackendPropert
     public bool? Hugetlb { get; init; }
 
     /// <summary>Size of a huge page in bytes.</summary>
+    [QapiSize]
     public ulong? Hugetlbsize { get; init; }
 
     /// <summary>The file cannot change its size.</summary>

@@ -43,9 +43,7 @@ public sealed class ObjectFactory
         {
             if (option.Key is not ("qom-type" or "id") && Tree.FindProperty(made, option.Key) is not { Set: not null })
             {
-                throw mode == QapiInputMode.Options
-                    ? QapiException.InvalidParameter(option.Key)
-                    : QapiException.UnexpectedParameter(option.Key);
+                throw QapiException.UnexpectedParameter(option.Key);
             }
         }
 

@@ -91,28 +91,15 @@ public readonly struct PropertyInput
         return i >= 0 ? i : throw QapiException.InvalidEnumValue(Name, text);
     }
 
-    /// <summary>Reads a list of unsigned 16-bit integers; with -object one number or range "1-3" for each time that the option is given.</summary>
+    /// <summary>Reads a list of unsigned 16-bit integers.</summary>
     public List<ushort> ReadUInt16List()
     {
         var result = new List<ushort>();
-        if (_reader.Mode == QapiInputMode.Options && Value is QString text)
-        {
-            AppendRange(text.Value, result);
-            return result;
-        }
-
         QList list = _reader.BeginList(Value, Name);
         foreach (QValue item in list)
         {
             _reader.NextElement();
-            if (_reader.Mode == QapiInputMode.Options && item is QString range)
-            {
-                AppendRange(range.Value, result);
-            }
-            else
-            {
-                result.Add(_reader.UInt16(item, null));
-            }
+            result.Add(_reader.UInt16(item, null));
         }
 
         _reader.EndList();
@@ -132,21 +119,5 @@ public readonly struct PropertyInput
 
         QomTree tree = Tree ?? throw new InvalidOperationException("link property set without a tree: " + Name);
         return tree.ResolveLink(Name, path, typeName);
-    }
-
-    private void AppendRange(string text, List<ushort> result)
-    {
-        int dash = text.IndexOf('-');
-        string end = dash < 0 ? text : text[(dash + 1)..];
-        string start = dash < 0 ? text : text[..dash];
-        if (!ushort.TryParse(start, out ushort first) || !ushort.TryParse(end, out ushort last) || first > last)
-        {
-            throw QapiException.InvalidParameterValue(Name, "a uint64 value or range");
-        }
-
-        for (int i = first; i <= last; i++)
-        {
-            result.Add((ushort)i);
-        }
     }
 }

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Vmm.Block.Options;
+using Vmm.ObjectModel.Qmp;
 using Vmm.Qapi;
 using Vmm.Qapi.Options;
 
@@ -139,18 +140,18 @@ public sealed partial class CommandLineParser
             throw QapiException.MissingParameter("qom-type");
         }
 
-        CheckObjectType(type is QString name ? name.Value : throw QapiException.InvalidParameterType("qom-type", "string"));
-        if (!properties.TryGetValue("id", out QValue? id))
+        AddObject(properties, json ? QapiInputMode.Json : QapiInputMode.Options);
+    }
+
+    // What the schema refuses belongs to the option; what the object itself refuses later does not.
+    private void AddObject(QDict properties, QapiInputMode mode)
+    {
+        if (properties.ContainsKey("props"))
         {
-            throw QapiException.MissingParameter("id");
+            throw mode == QapiInputMode.Options ? QapiException.InvalidParameter("props") : QapiException.UnexpectedParameter("props");
         }
 
-        if (id is not QString)
-        {
-            throw QapiException.InvalidParameterType("id", "string");
-        }
-
-        _objects.Add(new ObjectOption(properties, json, _location));
+        _objects.Add(new ObjectOption(ObjectOptions.QapiRead(properties, new QapiReader(mode), null).QapiToValue()));
     }
 
     private void CheckObjectType(string? type)
@@ -439,13 +440,6 @@ public sealed partial class CommandLineParser
 
     private void AddConfigObject(QDict properties)
     {
-        string type = properties.GetString("qom-type") ?? throw QapiException.MissingParameter("qom-type");
-        CheckObjectType(type);
-        if (properties.GetString("id") == null)
-        {
-            throw QapiException.MissingParameter("id");
-        }
-
-        _objects.Add(new ObjectOption(properties, false, _location));
+        AddObject(properties, QapiInputMode.Keyval);
     }
 }

@@ -133,10 +133,8 @@ public sealed record MachineConfiguration
 }
 
 /// <summary>-object.</summary>
-/// <param name="Properties">qom-type, id and properties. From text: strings, or lists of strings where an option repeats.</param>
-/// <param name="IsJson">Whether the option was JSON, so that values have their JSON types.</param>
-/// <param name="Location">Where it was given.</param>
-public sealed record ObjectOption(QDict Properties, bool IsJson, string? Location);
+/// <param name="Properties">qom-type, id and properties, checked by the schema: values have their JSON types.</param>
+public sealed record ObjectOption(QDict Properties);
 
 /// <summary>-device.</summary>
 /// <param name="Properties">driver, id, bus and properties. From text: strings.</param>
