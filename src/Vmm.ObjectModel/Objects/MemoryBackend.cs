@@ -53,8 +53,16 @@ public abstract partial class MemoryBackend : QomObject, IUserCreatable
     /// <summary>The memory as a region that a machine can map; null before completion.</summary>
     public MemoryRegion? Region { get; private set; }
 
-    /// <summary>True while a machine or device uses the memory; it cannot be deleted then.</summary>
-    public bool IsMapped { get; set; }
+    /// <summary>True while a machine or device uses the memory; it cannot be deleted then, and its block has a name to migrate by.</summary>
+    public bool IsMapped
+    {
+        get;
+        set
+        {
+            field = value;
+            NameBlock();
+        }
+    }
 
     /// <inheritdoc/>
     public virtual IReadOnlyList<string> RequiredProperties => ["size"];
@@ -109,9 +117,17 @@ public abstract partial class MemoryBackend : QomObject, IUserCreatable
         Block = block;
         _ram = context.Ram;
         _ram.Add(block);
-        block.IdString = UseCanonicalPath ? CanonicalPath ?? name : name;
+        NameBlock();
         Region = MemoryRegion.Ram(name, block, this);
         AddChild($"{name}[*]", new MemoryRegionNode(Region));
+    }
+
+    private void NameBlock()
+    {
+        if (Block is { } block)
+        {
+            block.IdString = !IsMapped ? "" : UseCanonicalPath ? CanonicalPath ?? block.Name : block.Name;
+        }
     }
 
     /// <summary>Makes the memory; on failure QEMU's text and nothing else remains.</summary>
