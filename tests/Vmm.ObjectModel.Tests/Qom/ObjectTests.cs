@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using Vmm.ObjectModel.Objects;
+using Vmm.ObjectModel.Qmp;
 using Vmm.Qapi;
 
 namespace Vmm.ObjectModel.Tests.Qom;
@@ -209,11 +210,13 @@ public sealed class ObjectTests
     [Test]
     public void CommandLineFormHasItsOwnTexts()
     {
-        string Refusal(QDict options)
+        static QDict Checked(QDict options) => ObjectOptions.QapiRead(options, new QapiReader(QapiInputMode.Options), null).QapiToValue();
+
+        static string Refusal(QDict options)
         {
             options["qom-type"] = "memory-backend-ram";
             options["id"] = "a";
-            return Assert.Throws<QapiException>(() => _bench.UserObjects.Add(options, QapiInputMode.Options))!.Desc;
+            return Assert.Throws<QapiException>(() => Checked(options))!.Desc;
         }
 
         Assert.That(Refusal(new() { ["size"] = "zz" }), Is.EqualTo("Parameter 'size' expects a size value"));
@@ -221,8 +224,16 @@ public sealed class ObjectTests
         Assert.That(Refusal(new() { ["size"] = "4096", ["prealloc-threads"] = "-1" }), Is.EqualTo("Parameter 'prealloc-threads' expects a uint64 value"));
         Assert.That(Refusal(new() { ["size"] = "4096", ["host-nodes"] = "1-0" }), Is.EqualTo("Parameter 'host-nodes' expects a uint64 value or range"));
         Assert.That(Refusal(new() { ["size"] = "4096", ["bogus"] = "1" }), Is.EqualTo("Invalid parameter 'bogus'"));
-        _bench.UserObjects.Add(new() { ["qom-type"] = "memory-backend-ram", ["id"] = "a", ["size"] = "1.5k", ["share"] = "yes" }, QapiInputMode.Options);
-        Assert.That(_bench.Execute("qom-get", """{"path":"a","property":"size"}"""), Is.EqualTo("1536"));
+        Assert.That(Refusal(new() { ["size"] = "4096", ["host-nodes"] = "0-65536" }), Is.EqualTo("Parameter 'host-nodes' expects a uint64 value or range"));
+        QDict options = Checked(new()
+        {
+            ["qom-type"] = "memory-backend-ram", ["id"] = "a", ["size"] = new QList { "1.5k", "2.5k" }, ["share"] = "yes",
+            ["host-nodes"] = new QList { "1-3", "7" },
+        });
+        Assert.That(options.ToJson(), Is.EqualTo(new QDict
+        {
+            ["qom-type"] = "memory-backend-ram", ["id"] = "a", ["host-nodes"] = new QList { 1, 2, 3, 7 }, ["share"] = true, ["size"] = 2560,
+        }.ToJson()));
     }
 
     [Test]
