@@ -51,10 +51,10 @@ public sealed class DaemonTests
     [Test]
     public void FailureOfTheDaemonIsTheParents()
     {
-        (int status, _, string errors) = Run("-daemonize", "-M", "none,", "-object", "fail,id=a,x");
+        (int status, _, string errors) = Run("-daemonize", "-M", "none,", "-object", "secret,id=a,loaded");
         Assert.That(status, Is.EqualTo(1));
         Assert.That(errors, Is.EqualTo(
-            "vmm-probe: -object fail,id=a,x: warning: short-form boolean option 'x' deprecated\nPlease use x=on instead\n"
+            "vmm-probe: -object secret,id=a,loaded: warning: short-form boolean option 'loaded' deprecated\nPlease use loaded=on instead\n"
             + "vmm-probe: set-up failed\n"));
     }
 
