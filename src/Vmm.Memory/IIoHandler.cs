@@ -19,7 +19,8 @@ public interface IIoHandler
 /// <summary>
 /// Which accesses a region accepts from the guest (<see cref="ValidMin"/>..<see cref="ValidMax"/> bytes) and which its handler
 /// implements (<see cref="ImplMin"/>..<see cref="ImplMax"/>): the bus splits or widens accesses between the two.
-/// Accesses outside the valid range read as zero and are not written.
+/// Accesses outside the valid range read as zero and are not written. An access to an odd address comes in aligned pieces, each of which goes to
+/// the region that is there, unless the handler takes it whole (<see cref="Unaligned"/>).
 /// </summary>
 public readonly record struct IoConstraints(byte ValidMin, byte ValidMax, byte ImplMin, byte ImplMax, bool Unaligned = false)
 {
@@ -27,8 +28,8 @@ public readonly record struct IoConstraints(byte ValidMin, byte ValidMax, byte I
     public static IoConstraints Default => new(1, 8, 1, 4);
 
     /// <summary>Byte registers; wider accesses are split into bytes.</summary>
-    public static IoConstraints Bytes => new(1, 8, 1, 1, Unaligned: true);
+    public static IoConstraints Bytes => new(1, 8, 1, 1);
 
-    /// <summary>The handler gets exactly the access that the guest made, 1 to <paramref name="max"/> bytes.</summary>
-    public static IoConstraints Exact(byte max) => new(1, max, 1, max, Unaligned: true);
+    /// <summary>The handler gets the access that the guest made, 1 to <paramref name="max"/> bytes, if it is aligned.</summary>
+    public static IoConstraints Exact(byte max) => new(1, max, 1, max);
 }

@@ -117,7 +117,7 @@ public sealed partial class KernelPit : IsaDevice, IVmStateful, IToneCounter
 
     private void Put(I8254State state)
     {
-        if (_whileStopped is not null)
+        if (!Machine.Run.IsRunning)
         {
             _whileStopped = state;
         }

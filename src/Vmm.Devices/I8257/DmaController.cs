@@ -94,13 +94,13 @@ public sealed partial class DmaController : IsaDevice, IVmStateful
         MapPorts("dma-cont", (uint)IoBase + (8u << Shift), 8u << Shift, new IoWindow(ReadControl, WriteControl), IoConstraints.Bytes);
 
         // The page register of channel 0 is apart from those of channels 2, 3 and 1.
-        MapPorts("dma-page", (uint)PageBase + 1, 3, new IoWindow((o, _) => PageOf((int)o + 1).Page, (o, v, _) => PageOf((int)o + 1).Page = (byte)v), IoConstraints.Bytes);
-        MapPorts("dma-page", (uint)PageBase + 7, 1, new IoWindow((_, _) => _channels[0].Page, (_, v, _) => _channels[0].Page = (byte)v), IoConstraints.Bytes);
+        MapPorts("dma-page", (uint)PageBase + 1, 3, new BytePorts(3, o => PageOf(o + 1).Page, (o, v) => PageOf(o + 1).Page = v), BytePorts.Access);
+        MapPorts("dma-page", (uint)PageBase + 7, 1, new BytePorts(1, _ => _channels[0].Page, (_, v) => _channels[0].Page = v), BytePorts.Access);
         if (HighPageBase >= 0)
         {
             uint high = (uint)HighPageBase;
-            MapPorts("dma-pageh", high + 1, 3, new IoWindow((o, _) => PageOf((int)o + 1).HighPage, (o, v, _) => PageOf((int)o + 1).HighPage = (byte)v), IoConstraints.Bytes);
-            MapPorts("dma-pageh", high + 7, 1, new IoWindow((_, _) => _channels[0].HighPage, (_, v, _) => _channels[0].HighPage = (byte)v), IoConstraints.Bytes);
+            MapPorts("dma-pageh", high + 1, 3, new BytePorts(3, o => PageOf(o + 1).HighPage, (o, v) => PageOf(o + 1).HighPage = v), BytePorts.Access);
+            MapPorts("dma-pageh", high + 7, 1, new BytePorts(1, _ => _channels[0].HighPage, (_, v) => _channels[0].HighPage = v), BytePorts.Access);
         }
 
         Reset();

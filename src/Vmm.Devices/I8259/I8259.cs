@@ -147,14 +147,14 @@ public sealed partial class I8259Chip : IsaDevice, IVmStateful, IIoHandler, IInt
             return 0x80u | (uint)line;
         }
 
-        return (offset & 1) != 0 ? _imr : _readIsr ? _isr : _irr;
+        return offset != 0 ? _imr : _readIsr ? _isr : _irr;
     }
 
     /// <inheritdoc/>
     public void Write(ulong offset, ulong value, int size)
     {
         byte v = (byte)value;
-        if ((offset & 1) != 0)
+        if (offset != 0)
         {
             WriteData(v);
         }
