@@ -10,6 +10,7 @@ using Vmm.Chardevs;
 using Vmm.Devices;
 using Vmm.Devices.Qmp;
 using Vmm.EventLoop;
+using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Kvm.CpuModels;
 using Vmm.Kvm.Qmp;
@@ -82,20 +83,28 @@ internal static class CommandRegistration
         BlockExportFactory exporting = new(t.Blocks, id => t.Tree.Resolve("/objects/" + id));
         ExportCommands exports = new(t.Blocks, exporting, monitors);
         TransactionRunner transactions = new(t.Jobs);
+        BlockNodeCommands nodes = new(t.Blocks, t.Drives);
+        BlockQueryCommands queries = new(t.Blocks, t.Drives);
+        BlockdevCommands blockdevs = new(t.Blocks);
+        JobCommands jobs = new(t.Jobs);
+        MediumCommands media = new(t.Blocks, t.Drives);
+        ThrottleCommands throttling = new(t.Blocks, t.Drives, t.ThrottleGroups);
+        BlockHmpTargets disks = new(t.Blocks, t.Drives, t.DriveTable, queries, nodes, blockdevs, media, throttling, jobs);
         BlockCatalog.Register(
             table,
             new BackupCommands(transactions),
             new BitmapCommands(transactions),
-            new BlockNodeCommands(t.Blocks, t.Drives),
-            new BlockQueryCommands(t.Blocks, t.Drives),
-            new BlockdevCommands(t.Blocks),
+            nodes,
+            queries,
+            blockdevs,
             new ChainCommands(t.Jobs),
             exports,
             new ImageCommands(t.Jobs),
-            new JobCommands(t.Jobs),
+            jobs,
+            media,
             new MirrorCommands(t.Jobs),
             new SnapshotCommands(transactions),
-            new ThrottleCommands(t.Blocks, t.Drives, t.ThrottleGroups));
+            throttling);
         DevicesCatalog.Register(table, chipset);
         KvmCatalog.Register(table, cpus, stats);
         MachinesCatalog.Register(table);
@@ -105,7 +114,7 @@ internal static class CommandRegistration
         return terminal =>
         {
             MonitorCatalog.RegisterHmp(terminal, human);
-            BlockCatalog.RegisterHmp(terminal, new ExportHmpCommands(exporting, t.Drives, exports));
+            BlockCatalog.RegisterHmp(terminal, new BlockHmpCommands(disks), new ExportHmpCommands(exporting, t.Drives, exports), new QemuIoHmpCommands(t.Blocks, t.Drives, static text => StdIo.Out.Write(text)));
             ChardevsCatalog.RegisterHmp(terminal, new ChardevHmpCommands(t.Chardevs, chardevs));
             DevicesCatalog.RegisterHmp(terminal, chipset);
             KvmCatalog.RegisterHmp(terminal, cpusHuman, memoryHuman, new StatsHmpCommands(stats, cpusHuman));

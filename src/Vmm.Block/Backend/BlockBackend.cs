@@ -32,7 +32,7 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     }
 
     /// <inheritdoc/>
-    public string Name { get; }
+    public string Name { get; internal set; }
 
     /// <summary>The node at the top; null without medium.</summary>
     public BlockNode? Root => _root?.Node;
@@ -51,6 +51,9 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
 
     /// <summary>A medium that is put in without saying so is not written.</summary>
     public bool IsRootReadOnly { get; set; }
+
+    /// <summary>How the host caches a medium that is put in.</summary>
+    public (bool IsDirect, bool IsNoFlush) RootCache { get; set; }
 
     /// <summary>What becomes of writes of zeroes to a medium that is put in.</summary>
     public Options.DetectZeroesMode RootDetectZeroes { get; set; }
@@ -126,6 +129,16 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
         }
 
         (_needed, _shared) = (needed, shared);
+    }
+
+    /// <summary>Has the user do more with the medium, which stays so.</summary>
+    /// <exception cref="QapiException">Permissions conflict; nothing has changed.</exception>
+    public void AddPermissions(BlockPermissions more)
+    {
+        if ((more & ~_needed) != 0)
+        {
+            SetPermissions(_needed | more, _shared);
+        }
     }
 
     /// <inheritdoc/>

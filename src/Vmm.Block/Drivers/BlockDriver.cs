@@ -151,6 +151,22 @@ public abstract class BlockDriver
     {
     }
 
+    /// <summary>Requests can be stopped at events, for tests.</summary>
+    public virtual bool HasBreakpoints => false;
+
+    /// <summary>Has the next request that comes to an event wait. Main loop.</summary>
+    /// <returns>False when there is no such event.</returns>
+    public virtual bool SetBreakpoint(string eventName, string tag) => false;
+
+    /// <summary>Takes a breakpoint away and lets its request go on; false when there is none of that tag. Main loop.</summary>
+    public virtual bool RemoveBreakpoint(string tag) => false;
+
+    /// <summary>Lets the request at a breakpoint go on; false when there is none. Main loop.</summary>
+    public virtual bool Resume(string tag) => false;
+
+    /// <summary>A request waits at the breakpoint of that tag. Main loop.</summary>
+    public virtual bool IsSuspended(string tag) => false;
+
     /// <summary>Bytes that the node takes on its host; a negative errno. Main loop.</summary>
     public virtual long GetAllocatedBytes() => Node.Primary is { } child ? child.Node.Driver.GetAllocatedBytes() : BlockResult.NotSupported;
 

@@ -38,6 +38,33 @@ public sealed class DriveTable(BlockGraph graph, BlockBackends backends, Throttl
         backends.Remove(drive.Backend);
     }
 
+    /// <summary>Takes a drive from the operator: its medium goes at once, its back end when its device goes. With <see cref="BlockGraph.Changing"/> held.</summary>
+    public async IoTask DetachAsync(Drive drive)
+    {
+        BlockBackend backend = drive.Backend;
+        if (backend.Root is { } node)
+        {
+            await node.DrainAsync();
+            backend.LeaveGroup(groups);
+            backend.Remove();
+            node.DrainEnd();
+            await graph.CloseIfUnusedAsync(node);
+        }
+
+        _drives.Remove(drive);
+        backend.Name = "";
+        if (backend.Device is null)
+        {
+            backend.LeaveGroup(groups);
+            backends.Remove(backend);
+        }
+        else
+        {
+            // Requests of the device must not stop the machine from now on.
+            backend.SetErrorPolicy(BlockErrorPolicy.Report, BlockErrorPolicy.Report);
+        }
+    }
+
     /// <summary>Makes a drive. With <see cref="BlockGraph.Changing"/> held.</summary>
     /// <param name="flat">The options as given: text, names with dots, the id under "id".</param>
     /// <param name="location">The option, for messages.</param>

@@ -22,6 +22,11 @@ public sealed partial class BlockGraph
         NodeOptions common = NodeOptions.Resolve(options, inherited);
         string name = TakeName(options.NodeName);
         BlockDriverInfo info = DriverRegistry.Find(options.Driver);
+        if (common.IsForceShare && !common.IsReadOnly)
+        {
+            throw new QapiException("force-share=on can only be used with read-only images");
+        }
+
         BlockNode node = new(this, name, options.NodeName is not null, info.Create(options), common)
         {
             IsProbed = hints.IsProbed,

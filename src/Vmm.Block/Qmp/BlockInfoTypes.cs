@@ -211,6 +211,9 @@ public sealed partial record ImageInfo
 
     /// <summary>The image below.</summary>
     public ImageInfo? BackingImage { get; init; }
+
+    /// <summary>What the format says.</summary>
+    public ImageInfoSpecific? FormatSpecific { get; init; }
 }
 
 /// <summary>An internal snapshot.</summary>

@@ -202,8 +202,26 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
             BackingFilename = image.BackingFile,
             FullBackingFilename = image.FullBackingFile,
             BackingFilenameFormat = image.BackingFormat,
+            Snapshots = DescribeSnapshots(image.Snapshots),
+            FormatSpecific = image.FormatSpecific is { } specific ? ImageInfoSpecific.QapiRead(specific, new QapiReader(), null) : null,
             BackingImage = !flat && node.FilteredOrBacking is { } backing ? DescribeImage(backing, flat) : null,
         };
+    }
+
+    private static List<SnapshotInfo>? DescribeSnapshots(QList? list)
+    {
+        if (list is null)
+        {
+            return null;
+        }
+
+        List<SnapshotInfo> snapshots = [];
+        foreach (QValue snapshot in list)
+        {
+            snapshots.Add(SnapshotInfo.QapiRead(snapshot, new QapiReader(), null));
+        }
+
+        return snapshots;
     }
 
     private static BlockStats StatsOf(BlockBackend backend)

@@ -126,6 +126,18 @@ public interface IBlockDevice
     /// <summary>The tray is open; null for a device without tray.</summary>
     bool? IsTrayOpen => null;
 
+    /// <summary>The operator opens the tray or takes the medium out, or does the opposite. For devices whose medium can be changed.</summary>
+    /// <param name="isLoaded">There is a medium in a closed tray.</param>
+    void ChangeMedium(bool isLoaded)
+    {
+    }
+
+    /// <summary>Asks the guest to open a locked tray.</summary>
+    /// <param name="isForced">The tray opens whatever the guest does.</param>
+    void RequestEject(bool isForced)
+    {
+    }
+
     /// <summary>No more requests from now on; calls nest.</summary>
     void DrainBegin();
 

@@ -95,11 +95,6 @@ public sealed class FileDriver : BlockDriver
         _isCached = _isRegular && !options.IsDirect;
         _triesInline = !options.IsDirect;
         _isLocking = _locking == LockingMode.On || (_locking == LockingMode.Auto && !options.IsForceShare && FileLocks.IsAvailable(_fd.Fd));
-        if (options.IsForceShare && _isWritable)
-        {
-            throw new QapiException("force-share=on can only be used with read-only images");
-        }
-
         await IoTask.CompletedTask;
     }
 

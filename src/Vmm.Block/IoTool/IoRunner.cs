@@ -1,0 +1,329 @@
+using System.Diagnostics;
+using System.Text;
+using Vmm.Block.Backend;
+using Vmm.Block.Graph;
+using Vmm.EventLoop;
+using Vmm.EventLoop.Tasks;
+using Vmm.Interop;
+using Vmm.ObjectModel.Block;
+using Vmm.Qapi;
+
+namespace Vmm.Block.IoTool;
+
+/// <summary>Runs lines of qemu-io over back ends: single requests for tests. Home: main loop.</summary>
+internal sealed class IoRunner(BlockGraph graph, Action<string> print)
+{
+    private readonly StringBuilder _late = new();
+    private readonly LoopWaitQueue _ended = new();
+    private int _pending;
+
+    /// <summary>Runs a line and prints what it has to say.</summary>
+    /// <exception cref="QapiException">The medium cannot be had for it.</exception>
+    /// <param name="backend">The back end.</param>
+    /// <param name="line">The line.</param>
+    /// <param name="ended">Called when nothing of it goes on any more.</param>
+    internal async Task RunAsync(BlockBackend backend, string line, Action? ended = null)
+    {
+        if (!await StartAsync(backend, line, ended))
+        {
+            ended?.Invoke();
+        }
+    }
+
+    private async Task<bool> StartAsync(BlockBackend backend, string line, Action? ended)
+    {
+        // Requests that were left to themselves report when they can.
+        print(TakeLate());
+        string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
+        if (words.Length == 0)
+        {
+            return false;
+        }
+
+        IoCommand? command = Array.Find(IoCommand.All, c => c.Name == words[0]);
+        if (command is null)
+        {
+            print($"command \"{words[0]}\" not found\n");
+            return false;
+        }
+
+        try
+        {
+            if (command.CheckCount(words.Length - 1) is { } wrong)
+            {
+                throw new IoUsageException(wrong);
+            }
+
+            return await StartAsync(backend, command, new IoArguments(command, words.AsSpan(1)), ended);
+        }
+        catch (IoUsageException e)
+        {
+            print(e.Message + "\n");
+        }
+
+        return false;
+    }
+
+    private async Task<bool> StartAsync(BlockBackend backend, IoCommand command, IoArguments arguments, Action? ended)
+    {
+        if (command.Permissions != BlockPermissions.None)
+        {
+            backend.AddPermissions(command.Permissions);
+        }
+
+        List<string> words = arguments.Words;
+        switch (command.Name)
+        {
+            case "aio_flush":
+                await WaitAllAsync();
+                print(TakeLate());
+                break;
+            case "aio_read":
+            case "aio_write":
+                StartLate(backend, command, arguments, ended);
+                return true;
+            case "read":
+            case "readv":
+            case "write":
+            case "writev":
+                print(await TransferAsync(backend, command, arguments));
+                break;
+            case "discard":
+                print(await DiscardAsync(backend, arguments));
+                break;
+            case "flush":
+                await OnLoop(backend, backend.FlushAsync);
+                break;
+            case "alloc":
+                print(await AllocatedAsync(backend, words));
+                break;
+            case "map":
+                print(await MapAsync(backend));
+                break;
+            case "length":
+                print((backend.Length < 0 ? "getlength: " + BlockResult.Text((int)backend.Length) : IoText.Size((backend.Length + 511) & ~511L)) + "\n");
+                break;
+            case "truncate":
+                await TruncateAsync(backend, IoText.ParseNumber(words[0]));
+                break;
+            case "sleep":
+                await SleepAsync(IoText.ParseNumber(words[0]));
+                break;
+            case "help":
+                print(Help(words.Count > 0 ? words[0] : null));
+                break;
+            default:
+                await BreakAsync(backend, command.Name, words);
+                break;
+        }
+
+        return false;
+    }
+
+    private static string Help(string? name)
+    {
+        StringBuilder text = new();
+        foreach (IoCommand command in IoCommand.All)
+        {
+            if (name is null || name == command.Name)
+            {
+                text.Append(command.Line).Append('\n');
+            }
+        }
+
+        return text.Length == 0 ? $"command {name} not found\n" : name is null ? text + "\nUse 'help commandname' for extended help.\n" : text.ToString();
+    }
+
+    private async Task<int> OnLoop(BlockBackend backend, Func<IoTask<int>> request) => await OnLoopAsync(backend, request);
+
+    private async IoTask<int> OnLoopAsync(BlockBackend backend, Func<IoTask<int>> request)
+    {
+        await backend.Loop.SwitchTo();
+        int result = await request();
+        await graph.MainLoop.SwitchTo();
+        return result;
+    }
+
+    private void StartLate(BlockBackend backend, IoCommand command, IoArguments arguments, Action? ended)
+    {
+        // What is wrong with the line is said at once.
+        Transfer transfer = new(command, arguments);
+        _pending++;
+        RunLateAsync(backend, transfer, ended).Forget();
+    }
+
+    private async IoTask RunLateAsync(BlockBackend backend, Transfer transfer, Action? ended)
+    {
+        long start = Stopwatch.GetTimestamp();
+        int result = await OnLoopAsync(backend, () => transfer.RunAsync(backend));
+        _late.Append(transfer.Finish(result, Stopwatch.GetElapsedTime(start)));
+        transfer.Dispose();
+        _pending--;
+        ended?.Invoke();
+        _ended.WakeAll();
+    }
+
+    private async Task WaitAllAsync()
+    {
+        while (_pending > 0)
+        {
+            await _ended.WaitAsync().AsTask();
+        }
+    }
+
+    private string TakeLate()
+    {
+        string text = _late.ToString();
+        _late.Clear();
+        return text;
+    }
+
+    private async Task<string> TransferAsync(BlockBackend backend, IoCommand command, IoArguments arguments)
+    {
+        using Transfer transfer = new(command, arguments);
+        long start = Stopwatch.GetTimestamp();
+        int result = await OnLoop(backend, () => transfer.RunAsync(backend));
+        return transfer.Finish(result, Stopwatch.GetElapsedTime(start));
+    }
+
+    private async Task<string> DiscardAsync(BlockBackend backend, IoArguments arguments)
+    {
+        long offset = IoText.ParseNumber(arguments.Words[0]);
+        long bytes = IoText.ParseNumber(arguments.Words[1]);
+        long start = Stopwatch.GetTimestamp();
+        int result = await OnLoop(backend, () => backend.DiscardAsync(offset, bytes));
+        return result < 0 ? $"discard failed: {BlockResult.Text(result)}\n"
+            : arguments.Has('q') ? ""
+            : IoText.Report("discard", Stopwatch.GetElapsedTime(start), offset, bytes, arguments.Has('C'));
+    }
+
+    private async Task<string> AllocatedAsync(BlockBackend backend, List<string> words)
+    {
+        long offset = IoText.ParseNumber(words[0]);
+        long bytes = words.Count > 1 ? IoText.ParseNumber(words[1]) : 512;
+        long sum = 0;
+        for (long done = 0; done < bytes;)
+        {
+            (int result, bool isAllocated, long part) = await StatusAsync(backend, offset + done, bytes - done);
+            if (result < 0)
+            {
+                return $"is_allocated failed: {BlockResult.Text(result)}\n";
+            }
+
+            if (part == 0)
+            {
+                break;
+            }
+
+            sum += isAllocated ? part : 0;
+            done += part;
+        }
+
+        return $"{sum}/{bytes} bytes allocated at offset {IoText.Size(offset)}\n";
+    }
+
+    private async Task<string> MapAsync(BlockBackend backend)
+    {
+        long length = backend.Length;
+        if (length < 0)
+        {
+            return $"Failed to query image length: {BlockResult.Text((int)length)}\n";
+        }
+
+        if (length == 0)
+        {
+            return "Nothing allocated\n";
+        }
+
+        StringBuilder text = new();
+        for (long offset = 0; offset < length;)
+        {
+            (int result, bool isAllocated, long bytes) = await StatusAsync(backend, offset, length - offset);
+            bool isSame = true;
+            while (result >= 0 && isSame && bytes > 0 && offset + bytes < length)
+            {
+                (result, bool next, long part) = await StatusAsync(backend, offset + bytes, length - offset - bytes);
+                isSame = next == isAllocated && part > 0;
+                bytes += isSame ? part : 0;
+            }
+
+            if (result < 0 || bytes == 0)
+            {
+                return text + (result < 0 ? $"Failed to get allocation status: {BlockResult.Text(result)}\n" : "Unexpected end of image\n");
+            }
+
+            text.Append($"{IoText.Size(bytes)} (0x{bytes:x}) bytes {(isAllocated ? "    allocated" : "not allocated")} at offset {IoText.Size(offset)} (0x{offset:x})\n");
+            offset += bytes;
+        }
+
+        return text.ToString();
+    }
+
+    private async Task<(int Result, bool IsAllocated, long Bytes)> StatusAsync(BlockBackend backend, long offset, long bytes)
+    {
+        if (backend.Root is not { } node)
+        {
+            return (BlockResult.NoMedium, false, 0);
+        }
+
+        BlockStatus status = default;
+        int result = await OnLoop(backend, async () =>
+        {
+            status = await node.StatusAsync(offset, bytes, wantZero: false);
+            return status.Result;
+        });
+
+        return (result, (status.Flags & (BlockStatusFlags.Allocated | BlockStatusFlags.Data | BlockStatusFlags.Zero)) != 0, Math.Min(status.Bytes, bytes));
+    }
+
+    private async Task TruncateAsync(BlockBackend backend, long length)
+    {
+        BlockNode node = backend.Root ?? throw new QapiException(BlockResult.Text(BlockResult.NoMedium));
+        await OnLoop(backend, async () =>
+        {
+            await node.TruncateAsync(length);
+            return 0;
+        });
+    }
+
+    private async Task SleepAsync(long milliseconds)
+    {
+        LoopWaitQueue woken = new();
+        using LoopTimer timer = graph.MainLoop.CreateTimer(ClockType.Host, woken.WakeAll);
+        timer.ArmAfter(milliseconds * 1_000_000);
+        await woken.WaitAsync().AsTask();
+    }
+
+    private async Task BreakAsync(BlockBackend backend, string command, List<string> words)
+    {
+        // The first driver that has breakpoints, down the line of files.
+        BlockNode? node = backend.Root;
+        while (node is not null && !node.Driver.HasBreakpoints)
+        {
+            node = node.Primary?.Node;
+        }
+
+        string tag = words[^1];
+        switch (command)
+        {
+            case "break" when node is null || !node.Driver.SetBreakpoint(words[0], tag):
+                print($"Could not set breakpoint: {BlockResult.Text(BlockResult.NotSupported)}" + "\n");
+                break;
+            case "remove_break" when node is null || !node.Driver.RemoveBreakpoint(tag):
+                print($"Could not remove breakpoint {tag}: {BlockResult.Text(node is null ? BlockResult.NotSupported : -(int)Errno.ENOENT)}" + "\n");
+                break;
+            case "resume" when node is null || !node.Driver.Resume(tag):
+                print($"Could not resume request: {BlockResult.Text(node is null ? BlockResult.NotSupported : -(int)Errno.ENOENT)}" + "\n");
+                break;
+            case "wait_break" when node is null:
+                throw new QapiException("no breakpoint can ever be reached");
+            case "wait_break":
+                while (!node.Driver.IsSuspended(tag))
+                {
+                    await SleepAsync(1);
+                }
+
+                break;
+        }
+    }
+}
