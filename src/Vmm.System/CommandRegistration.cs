@@ -85,7 +85,7 @@ internal static class CommandRegistration
         TransactionRunner transactions = new(t.Jobs);
         BlockNodeCommands nodes = new(t.Blocks, t.Drives);
         BlockQueryCommands queries = new(t.Blocks, t.Drives);
-        BlockdevCommands blockdevs = new(t.Blocks);
+        BlockdevCommands blockdevs = new(t.Blocks, t.Drives);
         JobCommands jobs = new(t.Jobs);
         MediumCommands media = new(t.Blocks, t.Drives);
         ThrottleCommands throttling = new(t.Blocks, t.Drives, t.ThrottleGroups);

@@ -19,7 +19,7 @@ public enum AccountedKind
 }
 
 /// <summary>What query-blockstats says of a back end. Written on its loop, read anywhere: the numbers may be a little apart.</summary>
-public sealed class BlockAccounting
+public sealed partial class BlockAccounting
 {
     private readonly long[] _bytes = new long[4];
     private readonly long[] _operations = new long[4];
@@ -33,12 +33,6 @@ public sealed class BlockAccounting
 
     /// <summary>Requests that were invalid make the back end busy.</summary>
     public bool CountsInvalid { get; set; } = true;
-
-    /// <summary>Lengths in seconds of the intervals for which latencies are kept.</summary>
-    public IReadOnlyList<long> Intervals { get; private set; } = [];
-
-    /// <summary>Keeps latencies for intervals. Before the first request.</summary>
-    public void SetIntervals(IReadOnlyList<long> seconds) => Intervals = seconds;
 
     /// <summary>End of the last request, on the real-time clock; 0 before the first.</summary>
     public long LastNs => Volatile.Read(ref _lastNs);
@@ -79,6 +73,7 @@ public sealed class BlockAccounting
         if (result >= 0 || CountsFailed)
         {
             _timeNs[i] += now - startNs;
+            AddLatency(i, now - startNs, now);
             Volatile.Write(ref _lastNs, now);
         }
     }

@@ -49,6 +49,9 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     /// <inheritdoc/>
     public bool IsReadOnly => _root?.Node.IsReadOnly ?? IsRootReadOnly;
 
+    /// <summary>Asked for with -drive or the like.</summary>
+    public bool IsDrive { get; init; }
+
     /// <summary>A medium that is put in without saying so is not written.</summary>
     public bool IsRootReadOnly { get; set; }
 

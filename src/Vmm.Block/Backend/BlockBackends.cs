@@ -44,9 +44,9 @@ public sealed class BlockBackends : IBlockBackends
     }
 
     /// <summary>A back end without medium.</summary>
-    public BlockBackend Add(string name)
+    public BlockBackend Add(string name, bool isDrive = false)
     {
-        BlockBackend backend = new(_graph, name) { ErrorSink = ErrorSink };
+        BlockBackend backend = new(_graph, name) { ErrorSink = ErrorSink, IsDrive = isDrive };
         _all.Add(backend);
         return backend;
     }

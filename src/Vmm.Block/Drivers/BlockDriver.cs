@@ -1,4 +1,5 @@
 using Vmm.Block.Graph;
+using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.ObjectModel.Block;
 using Vmm.Qapi;
@@ -151,21 +152,14 @@ public abstract class BlockDriver
     {
     }
 
-    /// <summary>Requests can be stopped at events, for tests.</summary>
-    public virtual bool HasBreakpoints => false;
+    /// <summary>The driver can change an option of its own while the node is open.</summary>
+    public virtual bool IsChangeable(string option) => false;
 
-    /// <summary>Has the next request that comes to an event wait. Main loop.</summary>
-    /// <returns>False when there is no such event.</returns>
-    public virtual bool SetBreakpoint(string eventName, string tag) => false;
-
-    /// <summary>Takes a breakpoint away and lets its request go on; false when there is none of that tag. Main loop.</summary>
-    public virtual bool RemoveBreakpoint(string tag) => false;
-
-    /// <summary>Lets the request at a breakpoint go on; false when there is none. Main loop.</summary>
-    public virtual bool Resume(string tag) => false;
-
-    /// <summary>A request waits at the breakpoint of that tag. Main loop.</summary>
-    public virtual bool IsSuspended(string tag) => false;
+    /// <summary>Gets ready for other options; nothing has changed yet. Main loop, drained. Null when there is nothing to do.</summary>
+    /// <param name="options">All options of the node.</param>
+    /// <param name="common">Those that all drivers have.</param>
+    /// <exception cref="QapiException">They cannot be had.</exception>
+    public virtual IoTask<ReopenStep?> PrepareReopenAsync(BlockdevOptions options, NodeOptions common) => new((ReopenStep?)null);
 
     /// <summary>Bytes that the node takes on its host; a negative errno. Main loop.</summary>
     public virtual long GetAllocatedBytes() => Node.Primary is { } child ? child.Node.Driver.GetAllocatedBytes() : BlockResult.NotSupported;
@@ -190,6 +184,18 @@ public abstract class BlockDriver
     }
 
     internal void Attach(BlockNode node) => _node = node;
+}
+
+/// <summary>New options of a driver that is ready for them. One of both is called.</summary>
+public abstract class ReopenStep
+{
+    /// <summary>Puts them into force; children and permissions are the new ones.</summary>
+    public virtual IoTask CommitAsync() => IoTask.CompletedTask;
+
+    /// <summary>Forgets them.</summary>
+    public virtual void Abort()
+    {
+    }
 }
 
 /// <summary>What a driver tells about its image.</summary>

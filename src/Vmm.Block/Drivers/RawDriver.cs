@@ -12,8 +12,8 @@ public sealed class RawDriver : FilterDriver
 {
     private const int ProbedBytes = 512;
 
-    private readonly long _offset;
-    private readonly long? _size;
+    private long _offset;
+    private long? _size;
 
     /// <summary>A window; the whole file when nothing is given.</summary>
     public RawDriver(BlockdevOptionsRaw options)
@@ -58,25 +58,26 @@ public sealed class RawDriver : FilterDriver
     /// <inheritdoc/>
     public override async IoTask OpenAsync()
     {
-        long length = Child.Length;
-        if (length < _offset)
-        {
-            throw new QapiException($"Offset ({_offset}) cannot be greater than size of the containing file ({length})");
-        }
-
-        if (_size is { } size && length - _offset < size)
-        {
-            throw new QapiException($"The sum of offset ({_offset}) and size ({size}) has to be smaller or equal to the  actual size of the containing file ({length})");
-        }
-
+        Check(_offset, _size, Child.Length);
         await IoTask.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public override bool IsChangeable(string option) => option is "offset" or "size";
+
+    /// <inheritdoc/>
+    public override IoTask<ReopenStep?> PrepareReopenAsync(BlockdevOptions options, NodeOptions common)
+    {
+        RawDriver wanted = new(options.Raw!);
+        Check(wanted._offset, wanted._size, Child.Length);
+        return new(new Window(this, wanted._offset, wanted._size));
     }
 
     /// <inheritdoc/>
     public override async IoTask<long> GetLengthAsync()
     {
         await IoTask.CompletedTask;
-        return _size ?? Math.Max(Child.Length - _offset, 0);
+        return Math.Min(_size ?? long.MaxValue, Math.Max(Child.Length - _offset, 0));
     }
 
     /// <inheritdoc/>
@@ -121,6 +122,19 @@ public sealed class RawDriver : FilterDriver
         return Child.TruncateAsync(length + _offset, exact, prealloc, zeroed);
     }
 
+    private static void Check(long offset, long? window, long length)
+    {
+        if (length < offset)
+        {
+            throw new QapiException($"Offset ({offset}) cannot be greater than size of the containing file ({length})");
+        }
+
+        if (window is { } size && length - offset < size)
+        {
+            throw new QapiException($"The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the  actual size of the containing file ({length})");
+        }
+    }
+
     // A guest could otherwise make the next run of the program take its data for an image of another format, with a backing file of its choice.
     private bool LooksLikeAnImage(IoVectors data)
     {
@@ -132,4 +146,13 @@ public sealed class RawDriver : FilterDriver
     // A window does not grow by writes behind its end.
     private int Check(long offset, long bytes) =>
         _size is { } size && (offset > size || bytes > size - offset) ? -(int)Errno.ENOSPC : offset > long.MaxValue - _offset ? BlockResult.Invalid : 0;
+
+    private sealed class Window(RawDriver driver, long offset, long? size) : ReopenStep
+    {
+        public override IoTask CommitAsync()
+        {
+            (driver._offset, driver._size) = (offset, size);
+            return IoTask.CompletedTask;
+        }
+    }
 }

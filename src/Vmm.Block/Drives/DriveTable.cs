@@ -231,7 +231,7 @@ public sealed class DriveTable(BlockGraph graph, BlockBackends backends, Throttl
 
     private async IoTask<BlockBackend> FillAsync(string id, BlockNode? node, Action<BlockBackend> configure)
     {
-        BlockBackend backend = backends.Add(id);
+        BlockBackend backend = backends.Add(id, isDrive: true);
         backend.SetPermissions(BlockPermissions.ConsistentRead, BlockPermissions.All);
         try
         {

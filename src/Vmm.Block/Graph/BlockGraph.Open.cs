@@ -31,6 +31,7 @@ public sealed partial class BlockGraph
         {
             IsProbed = hints.IsProbed,
             BackingOptions = hints.Backing,
+            OwnOptions = (QDict)options.QapiToValue(),
         };
         _nodes.Add(name, node);
         bool isOpened = false;

@@ -47,6 +47,9 @@ public sealed partial class BlockNode : IBlockParent
     /// <summary>The contents alone said that it is raw: a write must not make them look like another format.</summary>
     public bool IsProbed { get; internal init; }
 
+    /// <summary>The options as they were given.</summary>
+    internal QDict? OwnOptions { get; set; }
+
     /// <summary>Options of the backing file beside what the image says of it; null for none.</summary>
     internal QDict? BackingOptions { get; init; }
 

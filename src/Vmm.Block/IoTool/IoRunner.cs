@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Text;
 using Vmm.Block.Backend;
+using Vmm.Block.Drivers.Debug;
 using Vmm.Block.Graph;
 using Vmm.EventLoop;
 using Vmm.EventLoop.Tasks;
@@ -296,29 +297,24 @@ internal sealed class IoRunner(BlockGraph graph, Action<string> print)
 
     private async Task BreakAsync(BlockBackend backend, string command, List<string> words)
     {
-        // The first driver that has breakpoints, down the line of files.
-        BlockNode? node = backend.Root;
-        while (node is not null && !node.Driver.HasBreakpoints)
-        {
-            node = node.Primary?.Node;
-        }
-
+        BlkdebugDriver? debug = BlkdebugDriver.Below(backend.Root);
         string tag = words[^1];
+        string notFound = BlockResult.Text(debug is null ? BlockResult.NotSupported : -(int)Errno.ENOENT);
         switch (command)
         {
-            case "break" when node is null || !node.Driver.SetBreakpoint(words[0], tag):
-                print($"Could not set breakpoint: {BlockResult.Text(BlockResult.NotSupported)}" + "\n");
+            case "break" when debug is null || !debug.Break(words[0], tag):
+                print($"Could not set breakpoint: {notFound}\n");
                 break;
-            case "remove_break" when node is null || !node.Driver.RemoveBreakpoint(tag):
-                print($"Could not remove breakpoint {tag}: {BlockResult.Text(node is null ? BlockResult.NotSupported : -(int)Errno.ENOENT)}" + "\n");
+            case "remove_break" when debug is null || !debug.RemoveBreak(tag):
+                print($"Could not remove breakpoint {tag}: {notFound}\n");
                 break;
-            case "resume" when node is null || !node.Driver.Resume(tag):
-                print($"Could not resume request: {BlockResult.Text(node is null ? BlockResult.NotSupported : -(int)Errno.ENOENT)}" + "\n");
+            case "resume" when debug is null || !debug.Resume(tag):
+                print($"Could not resume request: {notFound}\n");
                 break;
-            case "wait_break" when node is null:
-                throw new QapiException("no breakpoint can ever be reached");
+            case "wait_break" when debug is null:
+                throw new QapiException("There is no breakpoint that a request could reach");
             case "wait_break":
-                while (!node.Driver.IsSuspended(tag))
+                while (!debug.IsStopped(tag))
                 {
                     await SleepAsync(1);
                 }

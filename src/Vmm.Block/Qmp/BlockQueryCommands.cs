@@ -96,6 +96,45 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
             corruption.IsFatal);
     }
 
+    /// <summary>Begins or ends histograms of a device's latencies.</summary>
+    [QmpCommand(
+        "block-latency-histogram-set",
+        ArgsType = "id:s,boundaries:q?,boundaries-read:q?,boundaries-write:q?,boundaries-flush:q?",
+        AllowPreconfig = true,
+        Since = "4.0")]
+    public void SetLatencyHistogram(
+        string id,
+        IReadOnlyList<ulong>? boundaries,
+        IReadOnlyList<ulong>? boundariesRead,
+        IReadOnlyList<ulong>? boundariesWrite,
+        IReadOnlyList<ulong>? boundariesFlush)
+    {
+        BlockAccounting accounting = backends.Resolve(null, id).Accounting;
+        if (boundaries is null && boundariesRead is null && boundariesWrite is null && boundariesFlush is null)
+        {
+            for (AccountedKind kind = AccountedKind.Read; kind <= AccountedKind.Flush; kind++)
+            {
+                accounting.SetHistogram(kind, null);
+            }
+        }
+
+        Set(AccountedKind.Read, "read", boundariesRead ?? boundaries);
+        Set(AccountedKind.Write, "write", boundariesWrite ?? boundaries);
+        Set(AccountedKind.Flush, "flush", boundariesFlush ?? boundaries);
+
+        void Set(AccountedKind kind, string name, IReadOnlyList<ulong>? limits)
+        {
+            if (limits is null)
+            {
+                return;
+            }
+
+            accounting.SetHistogram(kind, LatencyHistogram.IsValid(limits)
+                ? new LatencyHistogram(limits)
+                : throw new QapiException($"Device '{id}' set {name} boundaries fail"));
+        }
+    }
+
     /// <summary>What a client is told of a node.</summary>
     internal static BlockDeviceInfo Describe(BlockNode node, BlockBackend? backend, bool flat)
     {
@@ -292,7 +331,37 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
             InvalidUnmapOperations = a.Invalid(AccountedKind.Unmap),
             AccountInvalid = backend is not null && a.CountsInvalid,
             AccountFailed = backend is not null && a.CountsFailed,
-            TimedStats = [],
+            TimedStats = [.. a.Intervals.Select(static interval => Describe(interval))],
+            RdLatencyHistogram = Describe(a.Histogram(AccountedKind.Read)),
+            WrLatencyHistogram = Describe(a.Histogram(AccountedKind.Write)),
+            FlushLatencyHistogram = Describe(a.Histogram(AccountedKind.Flush)),
+        };
+    }
+
+    private static BlockLatencyHistogramInfo? Describe(LatencyHistogram? histogram) => histogram is null
+        ? null
+        : new BlockLatencyHistogramInfo { Boundaries = histogram.Boundaries, Bins = histogram.Bins };
+
+    private static BlockDeviceTimedStats Describe(LatencyInterval interval)
+    {
+        long now = BlockAccounting.Start();
+        var (minRead, maxRead, averageRead) = interval.Values(AccountedKind.Read, now);
+        var (minWrite, maxWrite, averageWrite) = interval.Values(AccountedKind.Write, now);
+        var (minFlush, maxFlush, averageFlush) = interval.Values(AccountedKind.Flush, now);
+        return new BlockDeviceTimedStats
+        {
+            IntervalLength = interval.Seconds,
+            MinRdLatencyNs = minRead,
+            MaxRdLatencyNs = maxRead,
+            AvgRdLatencyNs = averageRead,
+            MinWrLatencyNs = minWrite,
+            MaxWrLatencyNs = maxWrite,
+            AvgWrLatencyNs = averageWrite,
+            MinFlushLatencyNs = minFlush,
+            MaxFlushLatencyNs = maxFlush,
+            AvgFlushLatencyNs = averageFlush,
+            AvgRdQueueDepth = interval.Depth(AccountedKind.Read, now),
+            AvgWrQueueDepth = interval.Depth(AccountedKind.Write, now),
         };
     }
 

@@ -86,7 +86,7 @@ public sealed partial record BlockDeviceTimedStats
 public sealed partial record BlockLatencyHistogramInfo
 {
     /// <summary>Limits of the bins in ns.</summary>
-    public required IReadOnlyList<long> Boundaries { get; init; }
+    public required IReadOnlyList<ulong> Boundaries { get; init; }
 
     /// <summary>Requests in each bin.</summary>
     public required IReadOnlyList<long> Bins { get; init; }

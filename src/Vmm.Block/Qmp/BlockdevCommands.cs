@@ -1,17 +1,27 @@
 using Vmm.Block.Backend;
+using Vmm.Block.Drives;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
+using Vmm.EventLoop.Tasks;
+using Vmm.ObjectModel.Block;
 using Vmm.Qapi;
+using Vmm.Qapi.Options;
 
 namespace Vmm.Block.Qmp;
 
 /// <summary>Commands that make and delete nodes. Home: main loop.</summary>
-public sealed class BlockdevCommands(BlockGraph graph)
+public sealed class BlockdevCommands(BlockGraph graph, BlockBackends backends)
 {
     /// <summary>Makes a node. The options come as they are or, from old clients, in "options".</summary>
     [QmpCommand("blockdev-add", ArgsType = "options:q,properties:O", ArgsSchema = typeof(BlockdevOptions), AllowPreconfig = true, Since = "2.9")]
     public async Task BlockdevAdd([QapiRelaxed] QValue? options, QDict properties)
     {
+        if (options is QDict nested && nested.ContainsKey("id"))
+        {
+            await graph.ChangeAsync(() => AddBackendAsync((QDict)nested.Clone()));
+            return;
+        }
+
         QDict all = options as QDict ?? properties;
         BlockdevOptions read = BlockdevOptions.QapiRead(all, new QapiReader(), null);
         if (read.NodeName is null)
@@ -21,6 +31,10 @@ public sealed class BlockdevCommands(BlockGraph graph)
 
         await graph.ChangeAsync(async () => graph.AddMonitorOwned(await graph.OpenAsync(read)));
     }
+
+    /// <summary>Gives nodes other options and children, all of them or none.</summary>
+    [QmpCommand("blockdev-reopen", ArgsType = "options:q", AllowPreconfig = true, Since = "6.1")]
+    public async Task BlockdevReopen(IReadOnlyList<BlockdevOptions> options) => await graph.ChangeAsync(() => graph.ReopenAsync(options));
 
     /// <summary>Deletes a node that nobody uses.</summary>
     [QmpCommand("blockdev-del", ArgsType = "node-name:s", AllowPreconfig = true, Since = "2.9")]
@@ -43,4 +57,171 @@ public sealed class BlockdevCommands(BlockGraph graph)
 
         return graph.DeleteAsync(node);
     });
+
+    /// <summary>Deletes a node, or a back end that was added as one, as old clients ask for it.</summary>
+    [QmpCommand("x-blockdev-del", ArgsType = "id:s?,node-name:s?", AllowPreconfig = true, Since = "2.5")]
+    public async Task OldBlockdevDel(string? id, string? nodeName)
+    {
+        if (id is not null && nodeName is not null)
+        {
+            throw new QapiException("Only one of id and node-name must be specified");
+        }
+
+        if (id is null && nodeName is null)
+        {
+            throw new QapiException("No block device specified");
+        }
+
+        await graph.ChangeAsync(async () =>
+        {
+            if (id is null)
+            {
+                BlockNode node = graph.Find(nodeName!) ?? throw new QapiException($"Cannot find node {nodeName}");
+                foreach (BlockEdge edge in node.Parents)
+                {
+                    if (edge.Parent is BlockBackend user)
+                    {
+                        throw new QapiException($"Node {nodeName} is in use by {user.Name}");
+                    }
+                }
+
+                node.CheckNotInUse();
+                if (!graph.IsMonitorOwned(node))
+                {
+                    throw new QapiException($"Node {nodeName} is not owned by the monitor");
+                }
+
+                await graph.DeleteAsync(node);
+                return;
+            }
+
+            BlockBackend backend = backends.Find(id) ?? throw new QapiException($"Cannot find block backend {id}");
+            if (backend.IsDrive)
+            {
+                throw new QapiException("Deleting block backend added with drive-add is not supported");
+            }
+
+            if (backend.Device is not null)
+            {
+                throw new QapiException($"Block backend {id} is in use");
+            }
+
+            backend.Root?.CheckNotInUse();
+            backends.Remove(backend);
+        });
+    }
+
+    /// <summary>Has an image name another backing file; the node keeps the one that it has.</summary>
+    [QmpCommand("change-backing-file", ArgsType = "device:s,image-node-name:s,backing-file:s", AllowPreconfig = true, Since = "2.1")]
+    public async Task ChangeBackingFile(string device, string imageNodeName, string backingFile) => await graph.ChangeAsync(async () =>
+    {
+        BlockNode top = graph.Lookup(device, device);
+        BlockNode image = graph.Lookup(null, imageNodeName);
+        if (image.FilteredOrBacking is null)
+        {
+            throw new QapiException("not allowing backing file change on an image without a backing file");
+        }
+
+        image.CheckNotInUse();
+        BlockNode? below = top;
+        while (below is not null && below != image)
+        {
+            below = below.FilteredOrBacking;
+        }
+
+        if (below is null)
+        {
+            throw new QapiException($"'{device}' and image file are not in the same chain");
+        }
+
+        bool wasReadOnly = image.IsReadOnly;
+        if (wasReadOnly)
+        {
+            await graph.SetReadOnlyAsync(image, false);
+        }
+
+        await image.DrainAsync();
+        await image.Loop.SwitchTo();
+        int result = await image.Driver.ChangeBackingFileAsync(backingFile.Length == 0 ? null : backingFile, image.Driver.FormatName);
+        await graph.MainLoop.SwitchTo();
+        image.DrainEnd();
+        if (wasReadOnly)
+        {
+            await graph.SetReadOnlyAsync(image, true);
+        }
+
+        if (result < 0)
+        {
+            throw new QapiException($"Could not change backing file to '{backingFile}': {BlockResult.Text(result)}");
+        }
+    });
+
+    // What today are a node and its user was one thing.
+    private async IoTask AddBackendAsync(QDict options)
+    {
+        string id = TakeText(options, "id")!;
+        BlockErrorPolicy onRead = TakeText(options, "rerror") is { } r ? DriveOptions.ParsePolicy(r, isRead: true) : BlockErrorPolicy.Auto;
+        BlockErrorPolicy onWrite = TakeText(options, "werror") is { } w ? DriveOptions.ParsePolicy(w, isRead: false) : BlockErrorPolicy.Auto;
+        bool countsInvalid = TakeBool(options, "stats-account-invalid") ?? true;
+        bool countsFailed = TakeBool(options, "stats-account-failed") ?? true;
+        bool isWriteBack = true;
+        if (options.GetDict("cache") is { } cache)
+        {
+            isWriteBack = TakeBool(cache, "writeback") ?? true;
+        }
+
+        AioMode? aio = TakeText(options, "aio") switch
+        {
+            null => null,
+            "threads" => AioMode.Threads,
+            _ => throw new QapiException("invalid aio option"),
+        };
+        if (!OptionErrors.IsIdentifier(id))
+        {
+            throw OptionErrors.BadIdentifier();
+        }
+
+        if (backends.Find(id) is not null)
+        {
+            throw new QapiException($"Duplicate ID '{id}' for drive");
+        }
+
+        BlockdevOptions read = BlockdevOptions.QapiRead(options, new QapiReader(), null);
+        BlockNode node = await graph.OpenAsync(read, new NodeOptions { Aio = aio });
+        BlockBackend? backend = null;
+        try
+        {
+            if (graph.Find(id) is not null)
+            {
+                throw new QapiException($"Device name '{id}' conflicts with an existing node name");
+            }
+
+            backend = backends.Add(id);
+            backend.SetPermissions(BlockPermissions.ConsistentRead, BlockPermissions.All);
+            backend.Insert(node);
+        }
+        catch (QapiException)
+        {
+            if (backend is not null)
+            {
+                backends.Remove(backend);
+            }
+
+            await graph.CloseIfUnusedAsync(node);
+            throw;
+        }
+
+        backend.IsWriteCacheEnabled = isWriteBack;
+        backend.Accounting.CountsInvalid = countsInvalid;
+        backend.Accounting.CountsFailed = countsFailed;
+        backend.SetErrorPolicy(onRead, onWrite);
+    }
+
+    private static string? TakeText(QDict options, string name) => options.Remove(name, out QValue? value)
+        ? value is QString text ? text.Value : throw QapiException.InvalidParameterType("options." + name, "string")
+        : null;
+
+    private static bool? TakeBool(QDict options, string name) => options.Remove(name, out QValue? value)
+        ? value is QBool flag ? flag.Value : throw QapiException.InvalidParameterType("options." + name, "boolean")
+        : null;
 }

@@ -11,7 +11,7 @@ namespace Vmm.Block.Drivers.Files;
 /// <summary>
 /// A file or block device of the host. Reads that the page cache can answer are done at once; everything else goes to worker threads.
 /// </summary>
-public sealed class FileDriver : BlockDriver
+public sealed partial class FileDriver : BlockDriver
 {
     // Longer reads would keep the loop from its other work even when they are in the page cache.
     private const int MaxInlineBytes = 128 << 10;
@@ -19,7 +19,7 @@ public sealed class FileDriver : BlockDriver
     private readonly bool _isDevice;
     private readonly string _filename;
     private readonly LockingMode _locking;
-    private readonly AioMode? _aio;
+    private AioMode? _aio;
     private readonly FdSets _fdSets;
     private readonly LoopWorkers _workers;
     private readonly FileWriter _writer;
@@ -315,8 +315,10 @@ public sealed class FileDriver : BlockDriver
 
     private Errno Open(bool writable) => _fdSets.Open(_filename, Flags(writable), out _fd);
 
-    private int Flags(bool writable) =>
-        (writable ? Libc.O_RDWR : Libc.O_RDONLY) | (Node.Options.IsDirect ? Libc.O_DIRECT : 0);
+    private int Flags(bool writable) => Flags(writable, Node.Options.IsDirect);
+
+    private static int Flags(bool writable, bool isDirect) =>
+        (writable ? Libc.O_RDWR : Libc.O_RDONLY) | (isDirect ? Libc.O_DIRECT : 0);
 
     private void CheckKind(in FileStatus status)
     {

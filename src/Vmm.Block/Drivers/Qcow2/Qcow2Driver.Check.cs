@@ -64,7 +64,7 @@ public sealed partial class Qcow2Driver
         Qcow2Header header = Header;
         image.ClusterSize = header.ClusterBytes;
         image.IsDirty = _metadata.IsMarkedDirty;
-        image.BackingFile = header.BackingFile;
+        image.BackingFile = string.IsNullOrEmpty(header.BackingFile) ? null : header.BackingFile;
         image.FullBackingFile = string.IsNullOrEmpty(header.BackingFile) ? null : ImageNames.TryResolve(header.BackingFile, FileName);
         image.BackingFormat = header.BackingFormat;
         QDict data = new()

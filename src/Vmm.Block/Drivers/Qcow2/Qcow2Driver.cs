@@ -19,7 +19,7 @@ public sealed partial class Qcow2Driver : BlockDriver
 
     private static readonly Qcow2Header s_noHeader = new();
 
-    private readonly BlockdevOptionsQcow2 _options;
+    private BlockdevOptionsQcow2 _options;
     private readonly LoopWorkers _workers;
     private readonly LoopMutex _lock = new();
     private readonly Qcow2Limbo _limbo = new();
