@@ -139,6 +139,12 @@ public sealed class CatalogueTests
     // Options of a node within those of something else are the same type.
     private static string OfNode(string difference)
     {
+        const string Reopen = "blockdev-reopen arguments.options[]";
+        if (difference.StartsWith(Reopen + "(", StringComparison.Ordinal))
+        {
+            return "blockdev-add arguments" + difference[Reopen.Length..];
+        }
+
         int at = difference.LastIndexOf("<object>(", StringComparison.Ordinal);
         return at < 0 ? difference : "blockdev-add arguments" + difference[(at + "<object>".Length)..];
     }

@@ -92,7 +92,7 @@ public sealed class CommandLinePeerTests
     [TestCase("none", "-snapshot -drive if=none,file=nosuch -drive if=foo")]
     public void DrivesRefusedAlike(string machine, string line)
     {
-        string[] arguments = ["-S", "-display", "none", "-nodefaults", "-M", machine, "-accel", "qtest", .. line.Split(' ')];
+        string[] arguments = ["-S", "-display", "none", "-nodefaults", "-M", machine, "-accel", "kvm", .. line.Split(' ')];
         (int expectedStatus, _, string expected) = Emulator.Run(Emulator.RealQemu!, arguments);
         (int status, _, string errors) = Emulator.Run(Emulator.OurBinary, arguments);
         Assert.That(errors.Replace("vmm-system-x86_64", "qemu-system-x86_64"), Is.EqualTo(expected));

@@ -58,36 +58,6 @@ public sealed partial class BlockGraph
         }
     }
 
-    /// <summary>Has an image and its file written or not, with all else as it is. With <see cref="Changing"/> held.</summary>
-    /// <exception cref="QapiException">It cannot be; everything is as before.</exception>
-    public IoTask SetReadOnlyAsync(BlockNode image, bool isReadOnly)
-    {
-        List<BlockdevOptions> all = [];
-        for (BlockNode? node = image; node is not null; node = node.File?.Node)
-        {
-            if (node.IsReadOnly == isReadOnly)
-            {
-                continue;
-            }
-
-            QDict options = (QDict)node.OwnOptions!.Clone();
-            foreach (BlockEdge edge in node.Children)
-            {
-                options[edge.Name] = edge.Node.Name;
-            }
-
-            options["node-name"] = node.Name;
-            options["read-only"] = isReadOnly;
-            options["discard"] = node.Options.Discard.ToWire();
-            options["detect-zeroes"] = node.Options.DetectZeroes.ToWire();
-            options["auto-read-only"] = node.Options.IsAutoReadOnly;
-            options["cache"] = new QDict { ["direct"] = node.Options.IsDirect, ["no-flush"] = node.Options.IsNoFlush };
-            all.Add(BlockdevOptions.QapiRead(options, new QapiReader(), null));
-        }
-
-        return ReopenAsync(all);
-    }
-
     private static async IoTask ReopenDrainedAsync(List<Reopening> steps, List<BlockNode> left)
     {
         int prepared = 0;

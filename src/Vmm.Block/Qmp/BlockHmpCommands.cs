@@ -236,7 +236,7 @@ public sealed class BlockHmpCommands(BlockHmpTargets targets)
         ArgsType = "force:-f,device:B",
         Params = "[-f] device",
         Help = "stop an active background block operation (use -f\n\t\t\t if you want to abort the operation immediately\n\t\t\t instead of keep running until data is in sync)")]
-    public void BlockJobCancel(HmpContext context, bool force, string device) => targets.Jobs.BlockCancel(device, force);
+    public ValueTask BlockJobCancel(HmpContext context, bool force, string device) => new(targets.Jobs.BlockCancel(device, force));
 
     /// <summary>Completes a job.</summary>
     [HmpCommand(

@@ -111,51 +111,6 @@ public sealed class BlockdevCommands(BlockGraph graph, BlockBackends backends)
         });
     }
 
-    /// <summary>Has an image name another backing file; the node keeps the one that it has.</summary>
-    [QmpCommand("change-backing-file", ArgsType = "device:s,image-node-name:s,backing-file:s", AllowPreconfig = true, Since = "2.1")]
-    public async Task ChangeBackingFile(string device, string imageNodeName, string backingFile) => await graph.ChangeAsync(async () =>
-    {
-        BlockNode top = graph.Lookup(device, device);
-        BlockNode image = graph.Lookup(null, imageNodeName);
-        if (image.FilteredOrBacking is null)
-        {
-            throw new QapiException("not allowing backing file change on an image without a backing file");
-        }
-
-        image.CheckNotInUse();
-        BlockNode? below = top;
-        while (below is not null && below != image)
-        {
-            below = below.FilteredOrBacking;
-        }
-
-        if (below is null)
-        {
-            throw new QapiException($"'{device}' and image file are not in the same chain");
-        }
-
-        bool wasReadOnly = image.IsReadOnly;
-        if (wasReadOnly)
-        {
-            await graph.SetReadOnlyAsync(image, false);
-        }
-
-        await image.DrainAsync();
-        await image.Loop.SwitchTo();
-        int result = await image.Driver.ChangeBackingFileAsync(backingFile.Length == 0 ? null : backingFile, image.Driver.FormatName);
-        await graph.MainLoop.SwitchTo();
-        image.DrainEnd();
-        if (wasReadOnly)
-        {
-            await graph.SetReadOnlyAsync(image, true);
-        }
-
-        if (result < 0)
-        {
-            throw new QapiException($"Could not change backing file to '{backingFile}': {BlockResult.Text(result)}");
-        }
-    });
-
     // What today are a node and its user was one thing.
     private async IoTask AddBackendAsync(QDict options)
     {

@@ -25,7 +25,7 @@ public enum BlockdevChangeReadOnlyMode
 public sealed class MediumCommands(BlockGraph graph, BlockBackends backends)
 {
     /// <summary>Takes the medium out, opening the tray first.</summary>
-    [QmpCommand("eject", ArgsType = "force:-f,device:B,id:s?", AllowPreconfig = true, Since = "0.14")]
+    [QmpCommand("eject", ArgsType = "force:-f,device:B,id:s?", Since = "0.14")]
     public Task Eject(bool? force, [QapiRelaxed, QapiFeature("deprecated")] string? device, string? id) => graph.ChangeAsync(async () =>
     {
         Target target = Resolve(device, id);
@@ -34,35 +34,34 @@ public sealed class MediumCommands(BlockGraph graph, BlockBackends backends)
     }).AsTask();
 
     /// <summary>Opens the tray.</summary>
-    [QmpCommand("blockdev-open-tray", ArgsType = "device:s,force:b?,id:s?", AllowPreconfig = true, Since = "2.5")]
+    [QmpCommand("blockdev-open-tray", ArgsType = "device:s,force:b?,id:s?", Since = "2.5")]
     public void OpenTray([QapiRelaxed, QapiFeature("deprecated")] string? device, bool? force, string? id) =>
         Resolve(device, id).OpenTray(force ?? false, mayWait: true);
 
     /// <summary>Closes the tray.</summary>
-    [QmpCommand("blockdev-close-tray", ArgsType = "device:s,id:s?", AllowPreconfig = true, Since = "2.5")]
+    [QmpCommand("blockdev-close-tray", ArgsType = "device:s,id:s?", Since = "2.5")]
     public void CloseTray([QapiRelaxed, QapiFeature("deprecated")] string? device, string? id) => Resolve(device, id).CloseTray();
 
     /// <summary>Takes the medium out of an open tray.</summary>
-    [QmpCommand("blockdev-remove-medium", ArgsType = "id:s", AllowPreconfig = true, Since = "2.12")]
+    [QmpCommand("blockdev-remove-medium", ArgsType = "id:s", Since = "2.12")]
     public Task RemoveMedium(string id) => graph.ChangeAsync(() => RemoveAsync(Resolve(null, id))).AsTask();
 
     /// <summary>Puts a node into an open tray.</summary>
-    [QmpCommand("blockdev-insert-medium", ArgsType = "id:s,node-name:s", AllowPreconfig = true, Since = "2.12")]
+    [QmpCommand("blockdev-insert-medium", ArgsType = "id:s,node-name:s", Since = "2.12")]
     public void InsertMedium(string id, string nodeName) => Insert(Resolve(null, id), nodeName);
 
     /// <summary>Takes the medium out of an open tray, as old clients ask for it.</summary>
-    [QmpCommand("x-blockdev-remove-medium", ArgsType = "device:s", AllowPreconfig = true, Since = "2.5")]
+    [QmpCommand("x-blockdev-remove-medium", ArgsType = "device:s", Since = "2.5")]
     public Task OldRemoveMedium(string device) => graph.ChangeAsync(() => RemoveAsync(Resolve(device, null))).AsTask();
 
     /// <summary>Puts a node into an open tray, as old clients ask for it.</summary>
-    [QmpCommand("x-blockdev-insert-medium", ArgsType = "device:s,node-name:s", AllowPreconfig = true, Since = "2.5")]
+    [QmpCommand("x-blockdev-insert-medium", ArgsType = "device:s,node-name:s", Since = "2.5")]
     public void OldInsertMedium(string device, string nodeName) => Insert(Resolve(device, null), nodeName);
 
     /// <summary>Changes the medium: opens the image and the tray, and closes it again.</summary>
     [QmpCommand(
         "blockdev-change-medium",
         ArgsType = "device:B,filename:F,format:s?,read-only-mode:s?,id:s?,force:b?",
-        AllowPreconfig = true,
         Since = "2.5")]
     public Task ChangeMedium(
         [QapiRelaxed, QapiFeature("deprecated")] string? device,
@@ -90,13 +89,13 @@ public sealed class MediumCommands(BlockGraph graph, BlockBackends backends)
     }).AsTask();
 
     /// <summary>Changes the medium, as old clients ask for it.</summary>
-    [QmpCommand("change", ArgsType = "device:B,target:F,arg:s?", AllowPreconfig = true, Since = "0.14")]
+    [QmpCommand("change", ArgsType = "device:B,target:F,arg:s?", Since = "0.14")]
     public Task Change(string device, string target, string? arg) => device == "vnc"
         ? throw new QapiException("The feature 'vnc' is not enabled")
         : ChangeMedium(device, target, arg, null, null, null);
 
     /// <summary>Passwords are not set this way any more.</summary>
-    [QmpCommand("block_passwd", ArgsType = "device:s?,node-name:s?,password:s", AllowPreconfig = true, Since = "0.14")]
+    [QmpCommand("block_passwd", ArgsType = "device:s?,node-name:s?,password:s", Since = "0.14")]
     public static void BlockPasswd(string? device, string? nodeName, string password) =>
         throw new QapiException("Setting block passwords directly is no longer supported");
 
