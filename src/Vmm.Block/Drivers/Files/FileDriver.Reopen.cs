@@ -9,17 +9,8 @@ namespace Vmm.Block.Drivers.Files;
 public sealed partial class FileDriver
 {
     /// <inheritdoc/>
-    public override bool IsChangeable(string option) => option == "aio";
-
-    /// <inheritdoc/>
     public override IoTask<ReopenStep?> PrepareReopenAsync(BlockdevOptions options, NodeOptions common)
     {
-        AioMode? aio = (_isDevice ? options.HostDevice : options.File)!.Aio;
-        if ((aio ?? common.Aio) == AioMode.IoUring)
-        {
-            throw new QapiException("aio=io_uring was specified, but is not supported in this build.");
-        }
-
         SafeFd? fd = null;
         bool isWritable = !common.IsReadOnly;
         if (isWritable != _isWritable || common.IsDirect != Node.Options.IsDirect)
@@ -31,14 +22,13 @@ public sealed partial class FileDriver
             }
         }
 
-        return new(new Descriptor(this, fd, isWritable, aio));
+        return new(new Descriptor(this, fd, isWritable));
     }
 
-    private sealed class Descriptor(FileDriver driver, SafeFd? fd, bool isWritable, AioMode? aio) : ReopenStep
+    private sealed class Descriptor(FileDriver driver, SafeFd? fd, bool isWritable) : ReopenStep
     {
         public override IoTask CommitAsync()
         {
-            driver._aio = aio;
             if (fd is not null)
             {
                 // Locks belong to the descriptor, and nobody else can have come between: the old one keeps them until it is closed.
@@ -47,6 +37,7 @@ public sealed partial class FileDriver
                 driver._fd = fd;
                 driver._isWritable = isWritable;
                 driver._triesInline = !driver.Node.Options.IsDirect;
+                driver._isCached = driver._isRegular && driver._triesInline;
             }
 
             return IoTask.CompletedTask;

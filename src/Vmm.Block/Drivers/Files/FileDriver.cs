@@ -19,7 +19,7 @@ public sealed partial class FileDriver : BlockDriver
     private readonly bool _isDevice;
     private readonly string _filename;
     private readonly LockingMode _locking;
-    private AioMode? _aio;
+    private readonly AioMode? _aio;
     private readonly FdSets _fdSets;
     private readonly LoopWorkers _workers;
     private readonly FileWriter _writer;
