@@ -242,7 +242,9 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
             FullBackingFilename = image.FullBackingFile,
             BackingFilenameFormat = image.BackingFormat,
             Snapshots = DescribeSnapshots(image.Snapshots),
-            FormatSpecific = image.FormatSpecific is { } specific ? ImageInfoSpecific.QapiRead(specific, new QapiReader(), null) : null,
+            FormatSpecific = image.FormatSpecific is { } specific && ImageInfoSpecificKindQapi.TryParse(specific.GetString("type") ?? "", out _)
+                ? ImageInfoSpecific.QapiRead(specific, new QapiReader(), null)
+                : null,
             BackingImage = !flat && node.FilteredOrBacking is { } backing ? DescribeImage(backing, flat) : null,
         };
     }
