@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Net.Sockets;
 using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json.Nodes;
@@ -29,7 +28,7 @@ public sealed class QtestPeerTests
     [TestCaseSource(nameof(Recordings))]
     public void TheBinaryAnswersAsRecorded(string name)
     {
-        using Session ours = new(Emulator.OurBinary, s_ours);
+        using QtestSession ours = new(Emulator.OurBinary, s_ours);
         List<string> expected = [];
         List<string> actual = [];
         foreach (string line in File.ReadLines(Path.Combine(Folder(), name + ".txt")))
@@ -73,7 +72,7 @@ public sealed class QtestPeerTests
     [Test]
     public void AllClocksOfTheMachineMoveByCommand()
     {
-        using Session qtest = new(Emulator.OurBinary, s_ours);
+        using QtestSession qtest = new(Emulator.OurBinary, s_ours);
 
         // Power management at 0x600, its ports on.
         qtest.Ask("outl 0xcf8 0x80000b40");
@@ -98,7 +97,7 @@ public sealed class QtestPeerTests
     [Test]
     public void AMonitorSeesARunningMachineThatExecutesNothing()
     {
-        using Session qtest = new(Emulator.OurBinary, s_ours);
+        using QtestSession qtest = new(Emulator.OurBinary, s_ours);
         QmpClient qmp = qtest.Emulator.Qmp();
         Assert.That((string?)qmp.Execute("query-status")!["status"], Is.EqualTo("running"));
         Assert.That((bool)qmp.Execute("query-kvm")!["enabled"]!, Is.False);
@@ -115,7 +114,7 @@ public sealed class QtestPeerTests
     [Test]
     public void EveryMachineHasIt([Values("none", "microvm", "pc")] string machine)
     {
-        using Session qtest = new(Emulator.OurBinary, ["-accel", "qtest", "-machine", machine, "-m", "64", "-nodefaults", "-display", "none"]);
+        using QtestSession qtest = new(Emulator.OurBinary, ["-accel", "qtest", "-machine", machine, "-m", "64", "-nodefaults", "-display", "none"]);
         Assert.That(qtest.Ask("endianness"), Is.EqualTo(new[] { "OK little" }));
         Assert.That(qtest.Ask("writel 0x1000 0x12345678"), Is.EqualTo(new[] { "OK" }));
         Assert.That(qtest.Ask("readw 0x1002"), Is.EqualTo(new[] { "OK 0x0000000000001234" }));
@@ -163,7 +162,7 @@ public sealed class QtestPeerTests
     private static string LastLine(string text) => text.TrimEnd('\n').Split('\n')[^1];
 
     /// <summary>The power management timer and the clock's seconds.</summary>
-    private static string[] Times(Session qtest)
+    private static string[] Times(QtestSession qtest)
     {
         qtest.Ask("outb 0x70 0");
         return [qtest.Ask("inl 0x608")[0], qtest.Ask("inb 0x71")[0]];
@@ -171,7 +170,7 @@ public sealed class QtestPeerTests
 
     private static (List<string> Answers, List<string> Log) Talk(string binary, string[] arguments, List<string> requests)
     {
-        using Session session = new(binary, arguments);
+        using QtestSession session = new(binary, arguments);
         List<string> answers = [];
         foreach (string request in requests)
         {
@@ -238,62 +237,6 @@ public sealed class QtestPeerTests
     private static string Folder([CallerFilePath] string file = "") =>
         Path.GetFullPath(Path.Combine(Path.GetDirectoryName(file)!, "../corpora/qtest"));
 
-    private static List<string> StripTimes(IEnumerable<string> lines) =>
+    internal static List<string> StripTimes(IEnumerable<string> lines) =>
         [.. lines.Select(l => l.StartsWith('[') && l.IndexOf(']') is > 3 and var end ? $"[{l[1]}{l[end..]}" : l)];
-
-    /// <summary>An emulator that has connected to our socket, as test libraries do it.</summary>
-    private sealed class Session : IDisposable
-    {
-        private readonly Socket _listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        private readonly Socket _socket;
-        private readonly StreamReader _reader;
-        private readonly string _log;
-
-        public Session(string binary, string[] arguments)
-        {
-            string directory = Emulator.NewDirectory();
-            _log = Path.Combine(directory, "talk.txt");
-            _listener.Bind(new UnixDomainSocketEndPoint(Path.Combine(directory, "qtest.sock")));
-            _listener.Listen();
-            Emulator = Emulator.StartBinary(binary, true, directory, [.. arguments, "-qtest", "unix:qtest.sock", "-qtest-log", "talk.txt"]);
-            if (!_listener.Poll(TimeSpan.FromSeconds(50), SelectMode.SelectRead))
-            {
-                throw new TimeoutException($"nobody connected: {Emulator.Errors}");
-            }
-
-            _socket = _listener.Accept();
-            _reader = new StreamReader(new NetworkStream(_socket), Encoding.ASCII);
-        }
-
-        public Emulator Emulator { get; }
-
-        /// <summary>All lines up to the answer.</summary>
-        public List<string> Ask(string request)
-        {
-            _socket.Send(Encoding.ASCII.GetBytes(request + "\n"));
-            List<string> lines = [];
-            do
-            {
-                lines.Add(_reader.ReadLine() ?? throw new EndOfStreamException($"{request}: {Emulator.Errors}"));
-            }
-            while (lines[^1].StartsWith("IRQ ", StringComparison.Ordinal));
-            return lines;
-        }
-
-        /// <summary>Ends the emulator as test libraries do; returns the log of the conversation, without times.</summary>
-        public List<string> End()
-        {
-            Emulator.Qmp().Execute("quit");
-            Assert.That(Emulator.WaitExit(), Is.Zero);
-            return [.. StripTimes(File.ReadAllLines(_log)).Where(l => l[1] != 'I')];
-        }
-
-        public void Dispose()
-        {
-            _reader.Dispose();
-            _socket.Dispose();
-            _listener.Dispose();
-            Emulator.Dispose();
-        }
-    }
 }

@@ -184,11 +184,14 @@ public sealed class AcpiPmRegisters : IDisposable
         UpdateSci();
     }
 
-    /// <summary>The power button was pressed.</summary>
+    /// <summary>The power button was pressed; without a guest that wants to know, nothing remembers it.</summary>
     public void PressPowerButton()
     {
-        _status |= PowerButtonBit;
-        UpdateSci();
+        if ((Enable & PowerButtonBit) != 0)
+        {
+            _status |= PowerButtonBit;
+            UpdateSci();
+        }
     }
 
     /// <summary>The machine was woken: tells the guest why.</summary>
