@@ -126,10 +126,6 @@ public sealed partial class BlockNode
 
             _writeGeneration++;
             SetLength(actual);
-            foreach (IWriteObserver observer in _observers)
-            {
-                observer.OnTruncated(actual);
-            }
         }
         finally
         {

@@ -264,6 +264,11 @@ public sealed partial class BlockNode : IBlockParent
         }
 
         Length = length;
+        foreach (IWriteObserver observer in _observers)
+        {
+            observer.OnTruncated(length);
+        }
+
         foreach (BlockEdge edge in _parents)
         {
             edge.Parent.OnResized(edge);

@@ -41,17 +41,7 @@ public readonly struct IoTask<T>
     /// Lets the method go on by itself. An exception that it lets escape ends the process through the loop on which it completes: who forgets
     /// a task has no use for its failure, so it may have none.
     /// </summary>
-    public void Forget()
-    {
-        if (_source is null)
-        {
-            return;
-        }
-
-        Observe(this);
-
-        static async void Observe(IoTask<T> task) => await task;
-    }
+    public void Forget() => _source?.Forget(_version);
 
     /// <summary>Awaits a task.</summary>
     public readonly struct Awaiter(IoTask<T> task) : ICriticalNotifyCompletion
@@ -126,6 +116,7 @@ public readonly struct IoTask
 public abstract class IoTaskSource<T>
 {
     private static readonly Action s_done = static () => { };
+    private static readonly Action s_forgotten = static () => throw new InvalidOperationException("nobody awaits the task");
 
     private Action? _continuation;
     private Exception? _exception;
@@ -150,6 +141,19 @@ public abstract class IoTaskSource<T>
         }
 
         _continuation = continuation;
+    }
+
+    /// <summary>Nobody awaits the present use: it ends when it is complete. What it throws then comes out where it is completed.</summary>
+    internal void Forget(int version)
+    {
+        if (IsCompleted(version))
+        {
+            GetResult(version);
+        }
+        else
+        {
+            OnCompleted(s_forgotten, version);
+        }
     }
 
     internal T GetResult(int version)
@@ -187,7 +191,14 @@ public abstract class IoTaskSource<T>
         _result = result;
         _exception = exception;
         _continuation = s_done;
-        continuation?.Invoke();
+        if (ReferenceEquals(continuation, s_forgotten))
+        {
+            GetResult(_version);
+        }
+        else
+        {
+            continuation?.Invoke();
+        }
     }
 
     /// <summary>The result has been fetched: the object may be used again.</summary>

@@ -66,7 +66,7 @@ public sealed partial class Qcow2Driver
 
         if (prealloc != PreallocMode.Off)
         {
-            await PreallocateAsync(old, length, prealloc);
+            await PreallocateAsync(await FirstToPreallocateAsync(old), length, prealloc);
         }
 
         await ZeroRestAsync(old, length);
@@ -123,6 +123,24 @@ public sealed partial class Qcow2Driver
             Check(await ChangeSliceAsync(offset, part, Qcow2Change.Zero), "Failed to zero out the new area");
             offset += part;
         }
+    }
+
+    /// <summary>
+    /// Where places may be given from on, without looking at what is there: the cluster in which the disk has ended may have data in a place that
+    /// is not its own.
+    /// </summary>
+    private async IoTask<long> FirstToPreallocateAsync(long old)
+    {
+        long start = old & ~(Header.ClusterBytes - 1L);
+        if (start == old)
+        {
+            return old;
+        }
+
+        Check(await _mapping.LoadAsync(start), "Could not preallocate metadata");
+        _mapping.TryLookup(start, old - start, out Qcow2Extent extent);
+        bool isEmpty = Node.Backing is null && extent.Bytes == old - start && extent.Kind is Qcow2Kind.Unallocated or Qcow2Kind.Zero;
+        return isEmpty ? old : start + Header.ClusterBytes;
     }
 
     /// <summary>Gives places to all clusters of a range that have none.</summary>
@@ -195,7 +213,9 @@ public sealed partial class Qcow2Driver
 
         // The guest's new end is in the file before what was behind it is used again.
         Check(await SetSizeAsync(length), "Failed to update the image size");
-        Check(await _metadata.WriteAsync(), "Failed to reduce the number of L2 tables");
+
+        // The disk has its new size now. Tables that cannot be written stay dirty: the next flush writes them, and says so when it cannot.
+        await _metadata.WriteAsync();
         if (Header.IsDataFileRaw)
         {
             await Data.TruncateAsync(length, exact: false);
@@ -210,8 +230,12 @@ public sealed partial class Qcow2Driver
         if (result >= 0)
         {
             _metadata.Header = Header with { Size = length };
+            return result;
         }
 
+        // A write that failed may have been done.
+        BinaryPrimitives.WriteInt64BigEndian(field, Header.Size);
+        await _file.WriteBytesAsync(24, field);
         return result;
     }
 
