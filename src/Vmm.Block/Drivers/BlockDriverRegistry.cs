@@ -98,10 +98,10 @@ public sealed partial class BlockDriverRegistry
         Add(BlockdevDriver.Qcow2, new BlockDriverInfo
         {
             NeedsFile = true,
-            Create = o => new Qcow2Driver(o.Qcow2!, workers),
+            Create = o => new Qcow2Driver(o.Qcow2!, workers) { FindSecret = FindSecret },
             Children = static o => Qcow2Children(o.Qcow2!),
             Probe = static (head, _) => Qcow2Header.Probe(head),
-            CreateImage = static (graph, o) => Qcow2Creation.CreateAsync(graph, o.Qcow2!),
+            CreateImage = (graph, o) => Qcow2Creation.CreateAsync(graph, o.Qcow2!, FindSecret, workers),
             Amend = static (_, _) => IoTask.CompletedTask,
         });
         Add(BlockdevDriver.Raw, new BlockDriverInfo

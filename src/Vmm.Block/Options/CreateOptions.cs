@@ -57,6 +57,10 @@ public sealed partial record BlockdevCreateOptions
     [QapiBranch("file")]
     public BlockdevCreateOptionsFile? File { get; init; }
 
+    /// <summary>An encrypted volume.</summary>
+    [QapiBranch("luks")]
+    public BlockdevCreateOptionsLuks? Luks { get; init; }
+
     /// <summary>A qcow2 image.</summary>
     [QapiBranch("qcow2")]
     public BlockdevCreateOptionsQcow2? Qcow2 { get; init; }
@@ -109,6 +113,9 @@ public sealed partial record BlockdevCreateOptionsQcow2
 
     /// <summary>Its format.</summary>
     public BlockdevDriver? BackingFmt { get; init; }
+
+    /// <summary>Encryption; none by default.</summary>
+    public QCryptoBlockCreateOptions? Encrypt { get; init; }
 
     /// <summary>Bytes of a cluster; 64 KiB by default.</summary>
     public ulong? ClusterSize { get; init; }

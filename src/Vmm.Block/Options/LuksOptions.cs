@@ -12,3 +12,173 @@ public sealed partial record BlockdevOptionsLuks
     /// <summary>Id of a secret object with the password.</summary>
     public string? KeySecret { get; init; }
 }
+
+/// <summary>Kinds of encryption of qcow2.</summary>
+[QapiEnum]
+public enum BlockdevQcow2EncryptionFormat
+{
+    /// <summary>AES-CBC, which is not safe and not served.</summary>
+    Aes,
+
+    /// <summary>LUKS.</summary>
+    Luks,
+}
+
+/// <summary>A password.</summary>
+[QapiStruct]
+public sealed partial record QCryptoBlockOptionsLuks
+{
+    /// <summary>Id of a secret object with the password.</summary>
+    public string? KeySecret { get; init; }
+}
+
+/// <summary>Encryption of a qcow2 image.</summary>
+[QapiUnion(Discriminator = "format")]
+public sealed partial record BlockdevQcow2Encryption
+{
+    /// <summary>Kind.</summary>
+    public required BlockdevQcow2EncryptionFormat Format { get; init; }
+
+    /// <summary>The password.</summary>
+    [QapiBranch("aes")]
+    [QapiBranch("luks")]
+    public QCryptoBlockOptionsLuks? Password { get; init; }
+
+    /// <summary>Id of a secret object with the password; null when there is none.</summary>
+    internal string? GetKeySecret() => Password?.KeySecret;
+}
+
+/// <summary>Ciphers of new volumes.</summary>
+[QapiEnum]
+[QapiName("QCryptoCipherAlgorithm")]
+public enum LuksCipher
+{
+    /// <summary>128 bits.</summary>
+    [QapiName("aes-128")]
+    Aes128,
+
+    /// <summary>192 bits.</summary>
+    [QapiName("aes-192")]
+    Aes192,
+
+    /// <summary>256 bits.</summary>
+    [QapiName("aes-256")]
+    Aes256,
+}
+
+/// <summary>Modes of new volumes.</summary>
+[QapiEnum]
+[QapiName("QCryptoCipherMode")]
+public enum LuksMode
+{
+    /// <summary>Blocks by themselves.</summary>
+    Ecb,
+
+    /// <summary>Blocks in a chain.</summary>
+    Cbc,
+
+    /// <summary>Blocks by their number.</summary>
+    Xts,
+}
+
+/// <summary>Initial vectors of new volumes.</summary>
+[QapiEnum]
+[QapiName("QCryptoIVGenAlgorithm")]
+public enum LuksVector
+{
+    /// <summary>32 bits of the sector's number.</summary>
+    [QapiName("plain")]
+    Plain,
+
+    /// <summary>64 bits of the sector's number.</summary>
+    [QapiName("plain64")]
+    Plain64,
+
+    /// <summary>The sector's number, encrypted.</summary>
+    [QapiName("essiv")]
+    Essiv,
+}
+
+/// <summary>Hashes of new volumes.</summary>
+[QapiEnum]
+[QapiName("QCryptoHashAlgorithm")]
+public enum LuksHash
+{
+    /// <summary>SHA-1.</summary>
+    [QapiName("sha1")]
+    Sha1,
+
+    /// <summary>SHA-256.</summary>
+    [QapiName("sha256")]
+    Sha256,
+
+    /// <summary>SHA-384.</summary>
+    [QapiName("sha384")]
+    Sha384,
+
+    /// <summary>SHA-512.</summary>
+    [QapiName("sha512")]
+    Sha512,
+}
+
+/// <summary>A LUKS header to be made.</summary>
+[QapiStruct]
+[QapiName("QCryptoBlockCreateOptionsLUKS")]
+public partial record LuksCreateOptions
+{
+    /// <summary>Id of a secret object with the password.</summary>
+    public string? KeySecret { get; init; }
+
+    /// <summary>Cipher; aes-256 by default.</summary>
+    public LuksCipher? CipherAlg { get; init; }
+
+    /// <summary>Mode; xts by default.</summary>
+    public LuksMode? CipherMode { get; init; }
+
+    /// <summary>Initial vectors; plain64 by default.</summary>
+    public LuksVector? IvgenAlg { get; init; }
+
+    /// <summary>Hash of initial vectors; sha256 by default.</summary>
+    public LuksHash? IvgenHashAlg { get; init; }
+
+    /// <summary>Hash of everything else; sha256 by default.</summary>
+    public LuksHash? HashAlg { get; init; }
+
+    /// <summary>Milliseconds that a password takes; 2000 by default.</summary>
+    public ulong? IterTime { get; init; }
+}
+
+/// <summary>A volume to be made.</summary>
+[QapiStruct]
+public sealed partial record BlockdevCreateOptionsLuks : LuksCreateOptions
+{
+    /// <summary>Where the volume goes.</summary>
+    public required BlockdevRef File { get; init; }
+
+    /// <summary>Bytes of the disk.</summary>
+    public required ulong Size { get; init; }
+
+    /// <summary>Space that is made at once; off by default.</summary>
+    public PreallocationOption? Preallocation { get; init; }
+}
+
+/// <summary>Kinds of encryption of new qcow2 images.</summary>
+[QapiEnum]
+[QapiName("QCryptoBlockFormat")]
+public enum QCryptoBlockCreateFormat
+{
+    /// <summary>LUKS.</summary>
+    Luks,
+}
+
+/// <summary>Encryption of a new qcow2 image.</summary>
+[QapiUnion(Discriminator = "format")]
+public sealed partial record QCryptoBlockCreateOptions
+{
+    /// <summary>Kind.</summary>
+    public required QCryptoBlockCreateFormat Format { get; init; }
+
+    /// <summary>LUKS.</summary>
+    [QapiBranch("luks")]
+    public LuksCreateOptions? Luks { get; init; }
+}

@@ -60,6 +60,9 @@ public sealed partial record BlockdevOptionsQcow2
     /// <summary>Seconds after which unused cache entries give back their memory; 0 for never, 600 by default.</summary>
     public long? CacheCleanInterval { get; init; }
 
+    /// <summary>The password of an encrypted image.</summary>
+    public BlockdevQcow2Encryption? Encrypt { get; init; }
+
     /// <summary>The external data file; the one that the image names by default.</summary>
     public BlockdevRef? DataFile { get; init; }
 }

@@ -1,5 +1,7 @@
 using Vmm.Block.Graph;
+using Vmm.Block.Options;
 using Vmm.Block.Tests.Qcow2;
+using Vmm.EventLoop.Tasks;
 using Vmm.Qapi;
 
 namespace Vmm.Block.Tests.Images;
@@ -77,6 +79,91 @@ public sealed class LuksTests : Qcow2Fixture
         string text = Run("qemu-io", "--object", Secret, "--image-opts", "-c", "quit", $"driver=luks,key-secret=s,file.filename={path}").Text.Trim();
         string expected = text[(text.LastIndexOf(": ", StringComparison.Ordinal) + 2)..];
         Refused(() => OpenVolume(path, "s"), expected);
+    }
+
+    [TestCase("")]
+    [TestCase("cluster_size=4k,compat=0.10")]
+    [TestCase("extended_l2=on")]
+    [TestCase("encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv,encrypt.ivgen-hash-alg=sha256")]
+    public void AnEncryptedQcow2IsReadAndWrittenAsQemuDoes(string options)
+    {
+        byte[] contents = Pattern(1 << 20, 1);
+        contents.AsSpan(200_000, 500_000).Clear();
+        string raw = PathOf("raw");
+        File.WriteAllBytes(raw, contents);
+        string path = PathOf("e.qcow2");
+        string all = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10" + (options.Length > 0 ? "," + options : "");
+        Img("convert", "-O", "qcow2", "--object", Secret, "-o", all, raw, path);
+        UseEncrypted(path, contents);
+    }
+
+    [Test]
+    public void OptionsOfEncryptionMustBeThoseOfTheImage()
+    {
+        string path = PathOf("e.qcow2");
+        Img("create", "-q", "-f", "qcow2", "--object", Secret, "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", path, "1M");
+        Refused(() => OpenImage(path), "Parameter 'encrypt.key-secret' is required for cipher");
+        Refused(() => OpenImage(path, "'encrypt': {'format': 'luks'}, "), "Parameter 'encrypt.key-secret' is required for cipher");
+        Refused(() => OpenImage(path, "'encrypt': {'format': 'luks', 'key-secret': 'bad'}, "), "Invalid password, cannot unlock any keyslot");
+        Refused(
+            () => OpenImage(path, "'encrypt': {'format': 'aes', 'key-secret': 's'}, "),
+            "Header reported 'luks' encryption format but options specify 'aes'");
+        Refused(
+            () => OpenImage(Create("plain", "1M"), "'encrypt': {'format': 'luks', 'key-secret': 's'}, "),
+            "No encryption in image header, but options specified format 'luks'");
+        Assert.That(Graph.Nodes, Is.Empty);
+    }
+
+    [TestCase("'cluster-size': 65536")]
+    [TestCase("'cluster-size': 512, 'version': 'v2'")]
+    public void AnEncryptedQcow2IsMade(string options)
+    {
+        string path = NewFile("e.qcow2", 0);
+        Make("{'driver': 'qcow2', 'size': 1048576, 'file': {'driver': 'file', 'filename': '" + path + "'}, "
+            + "'encrypt': {'format': 'luks', 'key-secret': 's', 'iter-time': 1}, " + options + "}");
+        UseEncrypted(path, new byte[1 << 20]);
+    }
+
+    [TestCase("")]
+    [TestCase(", 'cipher-alg': 'aes-128', 'cipher-mode': 'cbc', 'ivgen-alg': 'essiv', 'hash-alg': 'sha512'")]
+    public void AVolumeIsMade(string options)
+    {
+        string path = NewFile("v.luks", 0);
+        Make("{'driver': 'luks', 'size': 1048576, 'key-secret': 's', 'iter-time': 1, 'file': {'driver': 'file', 'filename': '" + path + "'}" + options + "}");
+        BlockNode node = OpenVolume(path, "s");
+        Assert.That(node.Length, Is.EqualTo(1 << 20));
+        byte[] data = Pattern(1 << 20, 3);
+        Write(node, 0, data);
+        CloseNode(node);
+        Assert.That(Decrypted(path, "luks").AsSpan().SequenceEqual(data));
+        Refused(
+            () => Make("{'driver': 'luks', 'size': 0, 'file': {'driver': 'file', 'filename': '" + path + "'} }"),
+            "Parameter 'key-secret' is required for cipher");
+    }
+
+    private void Make(string json)
+    {
+        BlockdevCreateOptions options = BlockdevCreateOptions.QapiRead(QValue.Parse(json), new QapiReader(), null);
+        Loop.RunUntil(Graph.DriverRegistry.Find(options.Driver).CreateImage!(Graph, options));
+    }
+
+    private void UseEncrypted(string path, byte[] contents)
+    {
+        BlockNode node = OpenImage(path, "'encrypt': {'format': 'luks', 'key-secret': 's'}, ");
+        Assert.That(node.Driver.IsEncrypted);
+        Assert.That(ReadAll(node, 1).AsSpan().SequenceEqual(contents));
+        byte[] data = Pattern(300_000, 2);
+        foreach (int offset in new[] { 12345, 333_333, 700_001 })
+        {
+            Write(node, offset, data.AsSpan(0, 100_000 + (offset % 7)));
+            data.AsSpan(0, 100_000 + (offset % 7)).CopyTo(contents.AsSpan(offset));
+        }
+
+        Assert.That(ReadAll(node, 2).AsSpan().SequenceEqual(contents));
+        CloseNode(node);
+        AssertClean(path);
+        Assert.That(Decrypted(path, "qcow2").AsSpan().SequenceEqual(contents));
+        Assert.That(Graph.Nodes, Is.Empty);
     }
 
     private static void Refused(Action open, string message) =>

@@ -108,6 +108,7 @@ internal sealed class Qcow2Checker
         }
 
         Use(Header.SnapshotsOffset, _metadata.SnapshotTableBytes);
+        Use(Header.CryptoPlace.Offset, Header.CryptoPlace.Bytes);
         await UseBitmapsAsync();
         UseRefcounts();
         await CompareAsync();

@@ -1,3 +1,4 @@
+using Vmm.Block.Drivers.Crypto;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
@@ -9,7 +10,8 @@ internal static class Qcow2Creation
 {
     /// <summary>Turns a node into an empty image. With <see cref="BlockGraph.Changing"/> held.</summary>
     /// <exception cref="Qapi.QapiException">The options contradict each other, or the node cannot be written.</exception>
-    internal static async IoTask CreateAsync(BlockGraph graph, BlockdevCreateOptionsQcow2 options)
+    internal static async IoTask CreateAsync(
+        BlockGraph graph, BlockdevCreateOptionsQcow2 options, Func<string, string> findSecret, LoopWorkers workers)
     {
         NodeOptions inherited = new();
         BlockNode file = await graph.ResolveAsync(options.File, inherited);
@@ -22,6 +24,12 @@ internal static class Qcow2Creation
             {
                 data = await graph.ResolveAsync(options.DataFile, inherited);
                 image = image with { DataFileName = data.Filename };
+            }
+
+            if (options.Encrypt is { } encrypt)
+            {
+                LuksCreateOptions luks = encrypt.Luks ?? new LuksCreateOptions();
+                image = image with { CryptoHeader = await LuksCreation.MakeHeaderAsync(luks, "encrypt.", findSecret, workers) };
             }
 
             await Qcow2Creator.CreateAsync(graph, file, image, data);

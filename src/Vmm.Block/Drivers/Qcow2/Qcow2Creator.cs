@@ -44,6 +44,9 @@ public sealed record Qcow2CreateOptions
     /// <summary>The data file is a raw image by itself.</summary>
     public bool DataFileRaw { get; init; }
 
+    /// <summary>LUKS header with key slots, for an image that is encrypted; null for others.</summary>
+    public byte[]? CryptoHeader { get; init; }
+
     /// <summary>Space that is made at once.</summary>
     public PreallocMode Preallocation { get; init; }
 }
@@ -79,6 +82,11 @@ public static class Qcow2Creator
         {
             user.SetPermissions(BlockPermissions.Write | BlockPermissions.Resize, BlockPermissions.All);
             user.Insert(node);
+            if (options.CryptoHeader is { } header)
+            {
+                await ((Qcow2Driver)node.Driver).InstallCryptoAsync(header);
+            }
+
             await ResizeAsync(node, options);
         }
         finally

@@ -73,6 +73,7 @@ public sealed partial class Qcow2Driver
             ["compression-type"] = new QString(header.Compression == Qcow2Compression.Zstd ? "zstd" : "zlib"),
             ["refcount-bits"] = QNum.From(1L << header.RefcountOrder),
         };
+        DescribeCrypto(data);
         if (header.Version >= 3)
         {
             data["lazy-refcounts"] = QBool.From((header.Compatible & Qcow2Compatible.LazyRefcounts) != 0);

@@ -12,7 +12,7 @@ public sealed partial class Qcow2Driver
     /// <inheritdoc/>
     public override async IoTask<int> WriteCompressedAsync(long offset, IoVectors? data)
     {
-        if (Header.HasDataFile)
+        if (Header.HasDataFile || _crypto is not null)
         {
             return BlockResult.NotSupported;
         }

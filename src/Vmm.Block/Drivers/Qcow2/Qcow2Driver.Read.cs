@@ -56,7 +56,7 @@ public sealed partial class Qcow2Driver
     {
         int phase = _limbo.Enter();
         await _file.DebugAsync(BlkdebugEvent.ReadAio);
-        int result = await Data.ReadAsync(place, data);
+        int result = await ReadDataAsync(place, data);
         _limbo.Leave(phase);
         return result;
     }
@@ -121,7 +121,7 @@ public sealed partial class Qcow2Driver
         {
             case Qcow2Kind.Normal:
                 await _file.DebugAsync(BlkdebugEvent.ReadAio);
-                return await Data.ReadAsync(extent.HostOffset, data);
+                return await ReadDataAsync(extent.HostOffset, data);
             case Qcow2Kind.Compressed:
                 return await ReadCompressedAsync(offset, extent, data);
             case Qcow2Kind.Unallocated or Qcow2Kind.UnallocatedPlaced when Node.Backing is { } backing:

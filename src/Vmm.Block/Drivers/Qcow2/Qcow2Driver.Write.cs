@@ -44,7 +44,7 @@ public sealed partial class Qcow2Driver
     {
         int phase = _limbo.Enter();
         await _file.DebugAsync(BlkdebugEvent.WriteAio);
-        int result = await Data.WriteAsync(place, data);
+        int result = await WriteDataAsync(place, data);
         _limbo.Leave(phase);
         return result;
     }
@@ -138,12 +138,12 @@ public sealed partial class Qcow2Driver
         await _file.DebugAsync(BlkdebugEvent.WriteAio);
         if (bytes == data.Size)
         {
-            int whole = await Data.WriteAsync(place, data);
+            int whole = await WriteDataAsync(place, data);
             return whole < 0 ? whole : bytes;
         }
 
         IoVectors part = IoVectors.RentSlice(data, done, bytes);
-        int result = await Data.WriteAsync(place, part);
+        int result = await WriteDataAsync(place, part);
         part.Return();
         return result < 0 ? result : bytes;
     }
@@ -211,7 +211,7 @@ public sealed partial class Qcow2Driver
         if (head + tail > 0)
         {
             bool isZero = allocation.IsSurroundingZero;
-            if (isZero && allocation.IsNew)
+            if (isZero && allocation.IsNew && _crypto is null)
             {
                 head = tail = 0;
             }
@@ -240,7 +240,7 @@ public sealed partial class Qcow2Driver
             }
 
             await _file.DebugAsync(head + tail > 0 ? BlkdebugEvent.CowWrite : BlkdebugEvent.WriteAio);
-            result = await Data.WriteAsync(allocation.HostDataOffset - head, all);
+            result = await WriteDataAsync(allocation.HostDataOffset - head, all);
         }
 
         all.Return();

@@ -1,3 +1,4 @@
+using Vmm.Block.Drivers.Crypto;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
 using Vmm.EventLoop;
@@ -53,7 +54,7 @@ public sealed partial class Qcow2Driver : BlockDriver
     public override bool IsEjected => _isFailed;
 
     /// <inheritdoc/>
-    public override string? ExactFilename => IsBackingOverridden ? null : FileName;
+    public override string? ExactFilename => IsBackingOverridden || _options.Encrypt is not null ? null : FileName;
 
     /// <inheritdoc/>
     public override string? FileName => Node.File!.Node.Driver.ExactFilename;
@@ -88,8 +89,10 @@ public sealed partial class Qcow2Driver : BlockDriver
             throw new QapiException($"The library for compression type '{header.Compression.ToString().ToLowerInvariant()}' is not installed");
         }
 
+        CheckEncryption(header, _options.Encrypt);
         await LoadTablesAsync(header);
         ApplyOptions();
+        await OpenCryptoAsync();
         await OpenDataFileAsync(file);
         await ReadSnapshotsAsync();
         await MapSnapshotsAsync();
@@ -105,6 +108,7 @@ public sealed partial class Qcow2Driver : BlockDriver
     public override async IoTask CloseAsync()
     {
         _cleaner?.Dispose();
+        _crypto?.Dispose();
         if (_metadata?.Refcounts is null)
         {
             return;
@@ -134,7 +138,7 @@ public sealed partial class Qcow2Driver : BlockDriver
     /// <inheritdoc/>
     public override void RefreshLimits(ref BlockLimits limits)
     {
-        limits.RequestAlignment = 1;
+        limits.RequestAlignment = _crypto is null ? 1 : LuksHeader.SectorBytes;
         limits.WriteZeroesAlignment = 1 << _mapping.SubclusterBits;
         limits.DiscardAlignment = Header.ClusterBytes;
         limits.MaxTransfer = 0;

@@ -144,6 +144,40 @@ internal sealed record Qcow2Header
         return header.ReadBackingFile(reader, backingOffset);
     }
 
+    /// <summary>Where the LUKS header of an encrypted image is.</summary>
+    internal (long Offset, long Bytes) CryptoPlace
+    {
+        get
+        {
+            foreach (Qcow2Extension extension in Extensions)
+            {
+                if (CryptMethod == 2 && extension.Type == Qcow2Format.ExtensionCrypto)
+                {
+                    return CryptoIn(extension.Data);
+                }
+            }
+
+            return default;
+        }
+    }
+
+    private static (long Offset, long Bytes) CryptoIn(byte[] data) =>
+        (BinaryPrimitives.ReadInt64BigEndian(data), BinaryPrimitives.ReadInt64BigEndian(data.AsSpan(8)));
+
+    private string? CheckCrypto(List<Qcow2Extension> extensions)
+    {
+        byte[] data = extensions.Find(static e => e.Type == Qcow2Format.ExtensionCrypto).Data;
+        if (data.Length != 16)
+        {
+            return $"CRYPTO header extension size {data.Length}, but expected size 16";
+        }
+
+        var (offset, bytes) = CryptoIn(data);
+        return offset < 0 || offset % ClusterBytes != 0 || bytes < 0 || bytes > long.MaxValue - offset
+            ? $"Encryption header offset '{unchecked((ulong)offset)}' is not a multiple of cluster size '{ClusterBytes}'"
+            : null;
+    }
+
     private static void Check(bool condition, string message)
     {
         if (!condition)
@@ -256,7 +290,7 @@ internal sealed record Qcow2Header
 
         Check(
             header.CryptMethod != 2 || kept.Exists(static e => e.Type == Qcow2Format.ExtensionCrypto), "Missing CRYPTO header for crypt method 2");
-        Check(header.CryptMethod != 2, "Parameter 'encrypt.key-secret' is required for cipher");
+        Check(header.CryptMethod != 2 || header.CheckCrypto(kept) is null, header.CheckCrypto(kept) ?? "");
         Check(header.HasDataFile || !header.IsDataFileRaw, "data-file-raw requires a data file");
         return header with { Extensions = kept };
     }
