@@ -161,7 +161,8 @@ public sealed class LuksTests : Qcow2Fixture
 
         Assert.That(ReadAll(node, 2).AsSpan().SequenceEqual(contents));
         CloseNode(node);
-        AssertClean(path);
+        string check = Img("check", "--object", Secret, "--image-opts", $"driver=qcow2,encrypt.key-secret=s,file.filename={path}");
+        Assert.That(check, Does.Contain("No errors were found"));
         Assert.That(Decrypted(path, "qcow2").AsSpan().SequenceEqual(contents));
         Assert.That(Graph.Nodes, Is.Empty);
     }

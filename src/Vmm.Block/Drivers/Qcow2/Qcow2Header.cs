@@ -290,7 +290,11 @@ internal sealed record Qcow2Header
 
         Check(
             header.CryptMethod != 2 || kept.Exists(static e => e.Type == Qcow2Format.ExtensionCrypto), "Missing CRYPTO header for crypt method 2");
-        Check(header.CryptMethod != 2 || header.CheckCrypto(kept) is null, header.CheckCrypto(kept) ?? "");
+        if (header.CryptMethod == 2 && header.CheckCrypto(kept) is { } fault)
+        {
+            throw new QapiException(fault);
+        }
+
         Check(header.HasDataFile || !header.IsDataFileRaw, "data-file-raw requires a data file");
         return header with { Extensions = kept };
     }
