@@ -14,6 +14,15 @@ internal sealed class DiskImages(string directory)
     /// <summary>Copies "n" to "t".</summary>
     public const string Mirror = """{"execute":"blockdev-mirror","arguments":{"job-id":"j","device":"n","target":"t","sync":"full"}}""";
 
+    /// <summary>Copies "n" to "t" as it was when it began.</summary>
+    public const string Backup = """{"execute":"blockdev-backup","arguments":{"job-id":"j","device":"n","target":"t","sync":"full"}}""";
+
+    /// <summary>Fills "t" from what is below it.</summary>
+    public const string Stream = """{"execute":"block-stream","arguments":{"job-id":"j","device":"t"}}""";
+
+    /// <summary>Brings what "n" has to the image below it.</summary>
+    public const string Commit = """{"execute":"block-commit","arguments":{"job-id":"j","device":"n"}}""";
+
     private string? _raw;
     private string? _qcow2;
 
@@ -25,6 +34,12 @@ internal sealed class DiskImages(string directory)
 
     /// <summary>An empty raw file.</summary>
     public string RawTarget => Node("t", "raw", At("target.raw"));
+
+    /// <summary>The source as an image above "t".</summary>
+    public string Qcow2AboveTarget => Node("n", "qcow2", _qcow2 ??= Convert(_raw ??= Fill()), "t");
+
+    /// <summary>An empty qcow2 image above "n".</summary>
+    public string Qcow2TargetAbove => Node("t", "qcow2", At("target.qcow2"), "n");
 
     /// <summary>An empty qcow2 image.</summary>
     public string Qcow2Target => Node("t", "qcow2", At("target.qcow2"));
@@ -45,8 +60,8 @@ internal sealed class DiskImages(string directory)
     }
 
     // Both emulators have the image open at a time and write to clusters that exist: nothing that a lock would guard.
-    private static string Node(string name, string format, string path) =>
-        $$$"""{"execute":"blockdev-add","arguments":{"driver":"{{{format}}}","node-name":"{{{name}}}","file":{"driver":"file","filename":"{{{path}}}","locking":"off"} } }""";
+    private static string Node(string name, string format, string path, string? backing = null) =>
+        $$$"""{"execute":"blockdev-add","arguments":{"driver":"{{{format}}}","node-name":"{{{name}}}",{{{(backing is null ? "" : $"\"backing\":\"{backing}\",")}}}"file":{"driver":"file","filename":"{{{path}}}","locking":"off"} } }""";
 
     private string At(string name) => Path.Combine(directory, name);
 

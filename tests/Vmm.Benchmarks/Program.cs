@@ -157,6 +157,8 @@ List<Measurement> measurements =
     Export("qcow2", streamOut, 1, images.Qcow2),
     Job("mirror, raw to raw", 1.3, images.EmptyRaw, [images.Raw, images.RawTarget], DiskImages.Mirror, "BLOCK_JOB_READY"),
     Job("mirror, qcow2 to qcow2", 1.3, images.EmptyQcow2, [images.Qcow2, images.Qcow2Target], DiskImages.Mirror, "BLOCK_JOB_READY"),
+    Job("stream, qcow2 over qcow2", 1, images.EmptyQcow2, [images.Qcow2, images.Qcow2TargetAbove], DiskImages.Stream, "BLOCK_JOB_COMPLETED"),
+    Job("commit, qcow2 over qcow2", 1, images.EmptyQcow2, [images.Qcow2Target, images.Qcow2AboveTarget], DiskImages.Commit, "BLOCK_JOB_READY"),
 ];
 
 Console.WriteLine("| what | unit | Vmm | QEMU 7.2 | ratio | bar |");
