@@ -8,8 +8,11 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Vmm.Guest.Tests;
 
-/// <summary>A real kernel by its PVH entry and by the Linux boot protocol, with an initial RAM disk made here, until it has run /init.</summary>
-/// <remarks>Both boot at the same time: where privileged code is emulated each takes minutes.</remarks>
+/// <summary>
+/// A real kernel by its PVH entry and by the Linux boot protocol, with an initial RAM disk made here, until it has run /init; and one whose
+/// root is a disk.
+/// </summary>
+/// <remarks>All boot at the same time: where privileged code is emulated each takes minutes.</remarks>
 public sealed class LinuxTests
 {
     // First what some hosts' emulation of privileged code lacks (see the README beside the kernel), then what takes it long for nothing: 512 legacy
@@ -28,8 +31,10 @@ public sealed class LinuxTests
 
     private GuestRun? _elf;
     private GuestRun? _bzImage;
+    private GuestRun? _disk;
     private QmpClient? _elfMonitor;
     private QmpClient? _bzImageMonitor;
+    private string? _diskDirectory;
 
     [OneTimeSetUp]
     public void BootBoth()
@@ -37,7 +42,9 @@ public sealed class LinuxTests
         GuestRun.RequireKvm();
         string directory = Shared();
         _bzImage = Boot("microvm", File.ReadAllBytes(Path.Combine(directory, "linux-6.1-tiny.bzImage")));
-        _elf = Boot("pc", Unpack(Path.Combine(directory, "linux-6.1-tiny.vmlinux.xz")));
+        byte[] elf = Unpack(Path.Combine(directory, "linux-6.1-tiny.vmlinux.xz"));
+        _elf = Boot("pc", elf);
+        _disk = HasDiskTools ? BootFromDisk(elf) : null;
         _bzImageMonitor = _bzImage.Emulator.Qmp();
         _elfMonitor = _elf.Emulator.Qmp();
     }
@@ -47,6 +54,11 @@ public sealed class LinuxTests
     {
         _elf?.Dispose();
         _bzImage?.Dispose();
+        _disk?.Dispose();
+        if (_diskDirectory is { } directory)
+        {
+            Directory.Delete(directory, recursive: true);
+        }
     }
 
     [Test]
@@ -74,6 +86,58 @@ public sealed class LinuxTests
             Assert.That(console, Does.Contain("ACPI: Interpreter enabled").And.Contain("ACPI: PM: (supports S0 S5)"));
             Assert.That(console, Does.Contain("ACPI: button: Power Button [PWRB]"));
         });
+    }
+
+    [Test]
+    public void TheRootIsOnAnImageOverAnImage()
+    {
+        if (_disk is not { } run)
+        {
+            Assert.Ignore("needs mke2fs and qemu-img");
+            return;
+        }
+
+        run.WaitFor(() => run.Emulator.Process.HasExited, PatienceSeconds);
+        string console = run.SerialText;
+        Assert.That(run.Emulator.WaitExit(), Is.Zero, console + run.Emulator.Errors);
+        Assert.That(console, Does.Contain("virtio_blk virtio0: [vda] 8192 512-byte logical blocks"));
+        Assert.That(console, Does.Contain("VFS: Mounted root (ext2 filesystem) on device 254:0.").And.Contain("Run /sbin/init as init process"));
+        Assert.That(console, Does.Contain(Greeting).Or.Contain("init[1]: segfault at "), "the disk had what init is");
+    }
+
+    private static bool HasDiskTools => File.Exists("/usr/sbin/mke2fs") && File.Exists("/usr/bin/qemu-img");
+
+    // An ext2 file system in a raw image, under two empty qcow2 images.
+    private GuestRun BootFromDisk(byte[] kernel)
+    {
+        string directory = _diskDirectory = Directory.CreateTempSubdirectory("vmm-root-").FullName;
+        string tree = Path.Combine(directory, "tree");
+        Directory.CreateDirectory(Path.Combine(tree, "sbin"));
+        Directory.CreateDirectory(Path.Combine(tree, "dev"));
+        string init = Path.Combine(tree, "sbin", "init");
+        File.WriteAllBytes(init, Init());
+        File.SetUnixFileMode(init, UnixFileMode.UserRead | UnixFileMode.UserExecute);
+        string raw = Path.Combine(directory, "root.img");
+        string middle = Path.Combine(directory, "middle.qcow2");
+        string top = Path.Combine(directory, "top.qcow2");
+        Tool("/usr/sbin/mke2fs", "-q", "-t", "ext2", "-d", tree, "-F", raw, "4M");
+        Tool("/usr/bin/qemu-img", "create", "-q", "-f", "qcow2", "-b", raw, "-F", "raw", middle);
+        Tool("/usr/bin/qemu-img", "create", "-q", "-f", "qcow2", "-b", middle, "-F", "qcow2", top);
+        return GuestRun.Start(
+            "microvm",
+            kernel,
+            debugExit: false,
+            [
+                "-m", "64", "-cpu", "host,-cx16", "-no-reboot", "-append", CommandLine + " root=/dev/vda rootfstype=ext2",
+                "-drive", "if=none,id=root,file=" + top, "-device", "virtio-blk-device,drive=root",
+            ]);
+    }
+
+    private static void Tool(string program, params string[] arguments)
+    {
+        using Process process = Process.Start(program, arguments);
+        process.WaitForExit();
+        Assert.That(process.ExitCode, Is.Zero, program);
     }
 
     private static GuestRun Boot(string machine, byte[] kernel)
