@@ -46,6 +46,49 @@ public sealed class BackupCommands(TransactionRunner transactions)
         FilterNodeName = filterNodeName,
         XPerf = xPerf,
     }));
+
+    /// <summary>Copies a node, as it is now, to a file.</summary>
+    [QmpCommand(
+        "drive-backup",
+        ArgsType = "sync:s,device:B,target:s,speed:i?,mode:s?,format:s?,bitmap:s?,on-source-error:s?,on-target-error:s?,job-id:s?,bitmap-mode:s?,compress:b?,auto-finalize:b?,auto-dismiss:b?,filter-node-name:s?,x-perf:q?",
+        AllowPreconfig = true,
+        Since = "1.6")]
+    [QapiFeature("deprecated")]
+    public async Task DriveBackup(
+        MirrorSyncMode sync,
+        string device,
+        string target,
+        long? speed,
+        NewImageMode? mode,
+        string? format,
+        string? bitmap,
+        BlockdevOnError? onSourceError,
+        BlockdevOnError? onTargetError,
+        string? jobId,
+        BitmapSyncMode? bitmapMode,
+        bool? compress,
+        bool? autoFinalize,
+        bool? autoDismiss,
+        string? filterNodeName,
+        [QapiName("x-perf")] BackupPerf? xPerf) => await transactions.RunAsync(new DriveBackupAction(transactions.Jobs, new DriveBackup
+    {
+        Sync = sync,
+        Device = device,
+        Target = target,
+        Format = format,
+        Mode = mode,
+        Speed = speed,
+        OnSourceError = onSourceError,
+        OnTargetError = onTargetError,
+        JobId = jobId,
+        Bitmap = bitmap,
+        BitmapMode = bitmapMode,
+        Compress = compress,
+        AutoFinalize = autoFinalize,
+        AutoDismiss = autoDismiss,
+        FilterNodeName = filterNodeName,
+        XPerf = xPerf,
+    }));
 }
 
 /// <summary>A backup as a part of a transaction. Home: main loop.</summary>

@@ -65,3 +65,76 @@ public sealed partial record BlockdevBackup
     /// <summary>Target.</summary>
     public required string Target { get; init; }
 }
+
+/// <summary>A backup to a file.</summary>
+[QapiStruct]
+public sealed partial record DriveBackup
+{
+    /// <summary>Id of the job.</summary>
+    public string? JobId { get; init; }
+
+    /// <summary>Source.</summary>
+    public required string Device { get; init; }
+
+    /// <summary>What is copied.</summary>
+    public required MirrorSyncMode Sync { get; init; }
+
+    /// <summary>Bytes per second.</summary>
+    public long? Speed { get; init; }
+
+    /// <summary>A bitmap of the source.</summary>
+    public string? Bitmap { get; init; }
+
+    /// <summary>When the bitmap is brought to the state after the backup.</summary>
+    public BitmapSyncMode? BitmapMode { get; init; }
+
+    /// <summary>Clusters are compressed.</summary>
+    public bool? Compress { get; init; }
+
+    /// <summary>Errors of reads.</summary>
+    public BlockdevOnError? OnSourceError { get; init; }
+
+    /// <summary>Errors of writes.</summary>
+    public BlockdevOnError? OnTargetError { get; init; }
+
+    /// <summary>Makes its result permanent by itself.</summary>
+    public bool? AutoFinalize { get; init; }
+
+    /// <summary>Goes by itself.</summary>
+    public bool? AutoDismiss { get; init; }
+
+    /// <summary>Name of the filter's node.</summary>
+    public string? FilterNodeName { get; init; }
+
+    /// <summary>How fast it may be.</summary>
+    [QapiName("x-perf")]
+    public BackupPerf? XPerf { get; init; }
+
+    /// <summary>The file.</summary>
+    public required string Target { get; init; }
+
+    /// <summary>Its format; that of the source by default.</summary>
+    public string? Format { get; init; }
+
+    /// <summary>How the file comes to be; it is made by default.</summary>
+    public NewImageMode? Mode { get; init; }
+
+    /// <summary>The same to a node that is open.</summary>
+    internal BlockdevBackup ToNode(string target) => new()
+    {
+        JobId = JobId,
+        Device = Device,
+        Sync = Sync,
+        Speed = Speed,
+        Bitmap = Bitmap,
+        BitmapMode = BitmapMode,
+        Compress = Compress,
+        OnSourceError = OnSourceError,
+        OnTargetError = OnTargetError,
+        AutoFinalize = AutoFinalize,
+        AutoDismiss = AutoDismiss,
+        FilterNodeName = FilterNodeName,
+        XPerf = XPerf,
+        Target = target,
+    };
+}

@@ -10,6 +10,33 @@ namespace Vmm.Block.Qmp;
 /// <summary>Makes the files of commands that take the name of one that is to be. Main loop.</summary>
 internal static class ImageMaker
 {
+    /// <summary>Opens a file as the target of a job.</summary>
+    /// <param name="graph">The graph.</param>
+    /// <param name="path">Name of the file.</param>
+    /// <param name="format">Format; null when its contents must tell.</param>
+    /// <param name="nodeName">Name of the node; null for a generated one.</param>
+    /// <param name="hasBacking">The backing file that it names is opened as well.</param>
+    internal static IoTask<BlockNode> OpenAsync(BlockGraph graph, string path, string? format, string? nodeName, bool hasBacking)
+    {
+        QDict options = new() { ["discard"] = "unmap" };
+        if (!hasBacking && format != "raw")
+        {
+            options["backing"] = QNull.Instance;
+        }
+
+        if (format is not null)
+        {
+            options["driver"] = format;
+        }
+
+        if (nodeName is not null)
+        {
+            options["node-name"] = nodeName;
+        }
+
+        return graph.OpenImageAsync(path, options, new NodeOptions());
+    }
+
     /// <summary>Makes an image of a size.</summary>
     /// <param name="graph">The graph.</param>
     /// <param name="path">Name of the file.</param>

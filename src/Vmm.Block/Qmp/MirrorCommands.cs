@@ -1,9 +1,9 @@
 using System.Numerics;
-using Vmm.Block.Backend;
 using Vmm.Block.Bitmaps;
 using Vmm.Block.Drivers;
 using Vmm.Block.Graph;
 using Vmm.Block.Jobs;
+using Vmm.EventLoop.Tasks;
 using Vmm.Qapi;
 
 namespace Vmm.Block.Qmp;
@@ -48,14 +48,134 @@ public sealed class MirrorCommands(JobManager jobs)
         bool? autoFinalize,
         bool? autoDismiss)
     {
-        BlockNode source = jobs.Graph.Lookup(device, device);
-        if (!source.IsRoot)
+        BlockNode source = FindSource(device);
+        BlockNode destination = jobs.Graph.Lookup(target, target);
+        MirrorRequest request = new()
         {
-            throw new QapiException("Need a root block node");
+            Device = device,
+            Sync = sync,
+            Replaces = replaces,
+            Speed = speed,
+            OnSourceError = onSourceError,
+            OnTargetError = onTargetError,
+            Granularity = granularity,
+            BufSize = bufSize,
+            JobId = jobId,
+            FilterNodeName = filterNodeName,
+            CopyMode = copyMode,
+            AutoFinalize = autoFinalize,
+            AutoDismiss = autoDismiss,
+        };
+        await jobs.Graph.ChangeAsync(() => StartAsync(request, source, destination, null));
+    }
+
+    /// <summary>Copies a node to a file while it is written.</summary>
+    [QmpCommand(
+        "drive-mirror",
+        ArgsType = "sync:s,device:B,target:s,speed:i?,mode:s?,format:s?,node-name:s?,replaces:s?,on-source-error:s?,on-target-error:s?,unmap:b?,granularity:i?,buf-size:i?,job-id:s?,copy-mode:s?,auto-finalize:b?,auto-dismiss:b?",
+        AllowPreconfig = true,
+        Since = "1.3")]
+    public async Task DriveMirror(
+        MirrorSyncMode sync,
+        string device,
+        string target,
+        long? speed,
+        NewImageMode? mode,
+        string? format,
+        string? nodeName,
+        string? replaces,
+        BlockdevOnError? onSourceError,
+        BlockdevOnError? onTargetError,
+        bool? unmap,
+        uint? granularity,
+        long? bufSize,
+        string? jobId,
+        MirrorCopyMode? copyMode,
+        bool? autoFinalize,
+        bool? autoDismiss) => await jobs.Graph.ChangeAsync(async () =>
+    {
+        BlockNode source = FindSource(device);
+        source.CheckNotInUse();
+        BlockNode? below = sync == MirrorSyncMode.None ? source : source.SkipFilters.Backing?.Node;
+        MirrorSyncMode copied = sync == MirrorSyncMode.Top && below is null ? MirrorSyncMode.Full : sync;
+        if (replaces is not null && nodeName is null)
+        {
+            throw new QapiException("a node-name must be provided when replacing a named node of the graph");
         }
 
-        BlockNode destination = jobs.Graph.Lookup(target, target);
-        if (granularity is { } bytes)
+        bool isMade = mode != NewImageMode.Existing;
+        string? made = format ?? (isMade ? source.SkipFilters.Driver.FormatName : null);
+        if (isMade)
+        {
+            BlockNode? named = copied == MirrorSyncMode.Full ? null : below?.SkipImplicit;
+            await ImageMaker.MakeAsync(jobs.Graph, target, made!, source.Length, named?.Filename, named?.Driver.FormatName);
+        }
+
+        BlockNode destination = await ImageMaker.OpenAsync(jobs.Graph, target, made, nodeName, hasBacking: false);
+        MirrorRequest request = new()
+        {
+            Device = device,
+            Sync = copied,
+            Replaces = replaces,
+            Speed = speed,
+            OnSourceError = onSourceError,
+            OnTargetError = onTargetError,
+            Granularity = granularity,
+            BufSize = bufSize,
+            JobId = jobId,
+            CopyMode = copyMode,
+            Unmap = unmap,
+            AutoFinalize = autoFinalize,
+            AutoDismiss = autoDismiss,
+        };
+        try
+        {
+            await StartAsync(request, source, destination, () => CompleteTargetAsync(destination, isMade, copied == MirrorSyncMode.Full ? null : below));
+        }
+        catch (QapiException)
+        {
+            await jobs.Graph.CloseIfUnusedAsync(destination);
+            throw;
+        }
+    });
+
+    private BlockNode FindSource(string device)
+    {
+        BlockNode source = jobs.Graph.Lookup(device, device);
+        return source.IsRoot ? source : throw new QapiException("Need a root block node");
+    }
+
+    // The target was opened without a backing file, as copies come from the source: it gets one when it takes the source's place.
+    private async IoTask CompleteTargetAsync(BlockNode target, bool isMade, BlockNode? backing)
+    {
+        BlockNode image = target.SkipFilters;
+        if (!image.Driver.SupportsBacking || image.Backing is not null)
+        {
+            return;
+        }
+
+        if (isMade)
+        {
+            await jobs.Graph.SetBackingAsync(image, backing);
+            return;
+        }
+
+        ImageDescription description = new();
+        image.Driver.DescribeImage(description);
+        await image.DrainAsync();
+        try
+        {
+            await jobs.Graph.OpenBackingAsync(image, description.BackingFile, description.BackingFormat);
+        }
+        finally
+        {
+            image.DrainEnd();
+        }
+    }
+
+    private async IoTask StartAsync(MirrorRequest request, BlockNode source, BlockNode destination, Func<IoTask>? beforePivot)
+    {
+        if (request.Granularity is { } bytes)
         {
             if (bytes is < MinGranularity or > MaxGranularity)
             {
@@ -68,12 +188,12 @@ public sealed class MirrorCommands(JobManager jobs)
             }
         }
 
-        if (sync is MirrorSyncMode.Incremental or MirrorSyncMode.Bitmap)
+        if (request.Sync is MirrorSyncMode.Incremental or MirrorSyncMode.Bitmap)
         {
-            throw new QapiException($"Sync mode '{MirrorSyncModeQapi.ToWire(sync)}' not supported");
+            throw new QapiException($"Sync mode '{MirrorSyncModeQapi.ToWire(request.Sync)}' not supported");
         }
 
-        if (bufSize < 0)
+        if (request.BufSize < 0)
         {
             throw new QapiException("Invalid parameter 'buf-size'");
         }
@@ -83,23 +203,54 @@ public sealed class MirrorCommands(JobManager jobs)
             throw new QapiException("Can't mirror node into itself");
         }
 
-        await jobs.Graph.ChangeAsync(async () =>
+        JobSettings job = jobs.Settings(request.JobId, request.Device, request.AutoFinalize, request.AutoDismiss);
+        jobs.CheckId(job.Id);
+        MirrorSettings settings = new()
         {
-            JobSettings job = jobs.Settings(jobId, device, autoFinalize, autoDismiss);
-            jobs.CheckId(job.Id);
-            ImageDescription image = new();
-            destination.Driver.DescribeImage(image);
-            MirrorSettings settings = new()
-            {
-                Sync = sync,
-                Replaces = replaces,
-                Granularity = granularity is null or 0 ? DirtyBitmap.DefaultGranularity(image.ClusterSize) : granularity.Value,
-                BufferBytes = bufSize is null or 0 ? DefaultBufferBytes : bufSize.Value,
-                IsWriteBlocking = copyMode == MirrorCopyMode.WriteBlocking,
-                OnSourceError = onSourceError ?? BlockdevOnError.Report,
-                OnTargetError = onTargetError ?? BlockdevOnError.Report,
-            };
-            await jobs.LaunchAsync(await MirrorJob.CreateAsync(jobs, job, settings, source, destination, filterNodeName), speed);
-        });
+            Sync = request.Sync,
+            Replaces = request.Replaces,
+            Granularity = request.Granularity is null or 0
+                ? DirtyBitmap.DefaultGranularity(BlockCopy.ClusterOf(destination))
+                : request.Granularity.Value,
+            BufferBytes = request.BufSize is null or 0 ? DefaultBufferBytes : request.BufSize.Value,
+            IsWriteBlocking = request.CopyMode == MirrorCopyMode.WriteBlocking,
+            Unmaps = request.Unmap ?? true,
+            BeforePivot = beforePivot,
+            OnSourceError = request.OnSourceError ?? BlockdevOnError.Report,
+            OnTargetError = request.OnTargetError ?? BlockdevOnError.Report,
+        };
+        await jobs.LaunchAsync(await MirrorJob.CreateAsync(jobs, job, settings, source, destination, request.FilterNodeName), request.Speed);
+    }
+
+    /// <summary>What the commands that mirror have in common.</summary>
+    private sealed record MirrorRequest
+    {
+        public required string Device { get; init; }
+
+        public required MirrorSyncMode Sync { get; init; }
+
+        public string? Replaces { get; init; }
+
+        public long? Speed { get; init; }
+
+        public BlockdevOnError? OnSourceError { get; init; }
+
+        public BlockdevOnError? OnTargetError { get; init; }
+
+        public uint? Granularity { get; init; }
+
+        public long? BufSize { get; init; }
+
+        public string? JobId { get; init; }
+
+        public string? FilterNodeName { get; init; }
+
+        public MirrorCopyMode? CopyMode { get; init; }
+
+        public bool? Unmap { get; init; }
+
+        public bool? AutoFinalize { get; init; }
+
+        public bool? AutoDismiss { get; init; }
     }
 }

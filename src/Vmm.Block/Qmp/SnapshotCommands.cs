@@ -126,6 +126,7 @@ public sealed class SnapshotCommands(TransactionRunner transactions)
         TransactionActionKind.BlockdevBackup => new BackupAction(transactions.Jobs, action.Backup!),
         TransactionActionKind.BlockdevSnapshot => new NodeOverlayAction(Graph, action.Snapshot!),
         TransactionActionKind.BlockdevSnapshotInternalSync => new InternalSnapshotAction(Graph, action.SnapshotInternal!),
+        TransactionActionKind.DriveBackup => new DriveBackupAction(transactions.Jobs, action.DriveBackup!),
         _ => new FileOverlayAction(Graph, action.SnapshotSync!),
     };
 

@@ -99,6 +99,9 @@ public enum TransactionActionKind
 
     /// <summary>Puts a file as overlay over a node.</summary>
     BlockdevSnapshotSync,
+
+    /// <summary>Begins a backup to a file.</summary>
+    DriveBackup,
 }
 
 /// <summary>One change of a transaction.</summary>
@@ -152,6 +155,10 @@ public sealed partial record TransactionActionOptions
     /// <summary>Puts a file as overlay over a node.</summary>
     [QapiBranch("blockdev-snapshot-sync", Wrapped = true)]
     public BlockdevSnapshotSync? SnapshotSync { get; init; }
+
+    /// <summary>Begins a backup to a file.</summary>
+    [QapiBranch("drive-backup", Wrapped = true)]
+    public DriveBackup? DriveBackup { get; init; }
 }
 
 /// <summary>Whether the jobs of a transaction end together.</summary>
