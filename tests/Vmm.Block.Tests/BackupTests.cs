@@ -204,6 +204,42 @@ public sealed class BackupTests : Qcow2Fixture
         Assert.That(_events.Lines, Has.None.EqualTo("COMPLETED"));
     }
 
+    [Test]
+    public void BackupsAndMirrorsMakeTheirFiles()
+    {
+        byte[] before = (byte[])_model.Clone();
+        Run(_backups.DriveBackup(
+            MirrorSyncMode.None, "src", PathOf("none.qcow2"), null, null, "qcow2", null, null, null, "b", null, null, null, null, null, null));
+        WriteOnce();
+        byte[] shown = ReadAll(Graph.Nodes.First(static n => n.Driver.FormatName == "qcow2"));
+        Assert.That(shown, Is.EqualTo(before));
+        Run(_commands.Cancel("b"));
+        WriteWhileRunning(0);
+        before = (byte[])_model.Clone();
+        Run(_backups.DriveBackup(
+            MirrorSyncMode.Full, "src", PathOf("full.qcow2"), null, null, "qcow2", null, null, null, "b", null, null, null, null, null, null));
+        WriteWhileRunning(5);
+        Assert.That(Convert(PathOf("full.qcow2")), Is.EqualTo(before));
+        Run(new MirrorCommands(_jobs).DriveMirror(
+            MirrorSyncMode.Full, "src", PathOf("m.qcow2"), null, null, "qcow2", "m", null, null, null, null, null, null, "b", MirrorCopyMode.WriteBlocking, null, null));
+        while (_jobs.Find("b")!.Status != JobStatus.Ready)
+        {
+            WriteOnce();
+        }
+
+        WriteOnce();
+        _commands.BlockComplete("b");
+        WriteWhileRunning(0);
+        Assert.That(_disk.Root!.Name, Is.EqualTo("m"));
+        WriteOnce();
+        BlockNode root = _disk.Remove()!;
+        Loop.RunUntil(Graph.CloseIfUnusedAsync(root));
+        Assert.That(Convert(PathOf("m.qcow2")), Is.EqualTo(_model));
+        Img("check", "-q", PathOf("m.qcow2"));
+    }
+
+    private byte[] ReadAll(BlockNode node) => Read(node, 0, Length);
+
     private void OpenRaw(string name) => Graph.AddMonitorOwned(
         Open($$"""{'driver': 'raw', 'node-name': '{{name}}', 'file': {'driver': 'file', 'filename': '{{PathOf(name)}}'} }"""));
 

@@ -181,6 +181,49 @@ public sealed class BitSet
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 
+    /// <summary>Sets bits as a file has them: bit 0 of the first byte first.</summary>
+    /// <param name="first">Number of the first granule, a multiple of 64.</param>
+    /// <param name="bytes">The bits, a multiple of 8 bytes; those behind the end are left out.</param>
+    public void Load(long first, ReadOnlySpan<byte> bytes)
+    {
+        for (int i = 0; i < bytes.Length && first + (i * 8L) < _bits; i += sizeof(ulong))
+        {
+            long bit = first + (i * 8L);
+            ulong word = System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(bytes[i..]);
+            word &= _bits - bit < 64 ? (1UL << (int)(_bits - bit)) - 1 : ulong.MaxValue;
+            if (word != 0)
+            {
+                ulong[] chunk = _chunks[bit / BitsPerChunk] ??= new ulong[WordsPerChunk];
+                ref ulong value = ref chunk[bit % BitsPerChunk / 64];
+                Count += BitOperations.PopCount(word & ~value);
+                value |= word;
+            }
+        }
+    }
+
+    /// <summary>The bits as a file has them; false when all of these are clear.</summary>
+    /// <param name="first">Number of the first granule, a multiple of 64.</param>
+    /// <param name="bytes">Where they go, a multiple of 8 bytes.</param>
+    public bool Store(long first, Span<byte> bytes)
+    {
+        bytes.Clear();
+        bool isAny = false;
+        for (int i = 0; i < bytes.Length && first + (i * 8L) < _bits; i += sizeof(ulong))
+        {
+            long bit = first + (i * 8L);
+            if (_chunks[bit / BitsPerChunk]?[bit % BitsPerChunk / 64] is { } word and not 0)
+            {
+                System.Buffers.Binary.BinaryPrimitives.WriteUInt64LittleEndian(bytes[i..], word);
+                isAny = true;
+            }
+        }
+
+        return isAny;
+    }
+
+    /// <summary>Number of granules.</summary>
+    public long Granules => _bits;
+
     private static int ChunksFor(long bits) => checked((int)((bits + BitsPerChunk - 1) / BitsPerChunk));
 
     private long BitsFor(long length) => (length >> _shift) + ((length & (Granularity - 1)) != 0 ? 1 : 0);

@@ -16,10 +16,16 @@ public sealed class DirtyBitmap : IWriteObserver
 
     /// <summary>Nothing is dirty.</summary>
     public DirtyBitmap(BlockNode node, string? name, long granularity)
+        : this(node, name, new BitSet(node.Length, granularity))
+    {
+    }
+
+    /// <summary>What is dirty is known.</summary>
+    public DirtyBitmap(BlockNode node, string? name, BitSet bits)
     {
         Node = node;
         Name = name;
-        _bits = new BitSet(node.Length, granularity);
+        _bits = bits;
     }
 
     /// <summary>The node.</summary>

@@ -134,6 +134,11 @@ public abstract class BlockDriver
     {
     }
 
+    /// <summary>Refuses a bitmap that the image could not keep. Main loop.</summary>
+    /// <exception cref="QapiException">It could not.</exception>
+    public virtual void CheckNewBitmap(string name) =>
+        throw new QapiException($"Can't store persistent bitmaps to {Node.Name}: Operation not supported");
+
     /// <summary>The node is about to become read-only: what waits in memory goes to the children. Home loop, drained.</summary>
     public virtual IoTask SuspendWritesAsync() => IoTask.CompletedTask;
 

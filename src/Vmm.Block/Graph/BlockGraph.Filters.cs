@@ -13,8 +13,9 @@ public sealed partial class BlockGraph
     /// <param name="name">Name of the filter's node; null for a generated one.</param>
     /// <param name="node">The node.</param>
     /// <param name="childName">What the node is called as the filter's child.</param>
+    /// <param name="target">Another node that the filter writes, which may itself use the node; null for none.</param>
     /// <exception cref="QapiException">It cannot be done; nothing has changed.</exception>
-    public async IoTask<BlockNode> InsertFilterAsync(BlockDriver driver, string? name, BlockNode node, string childName = "backing")
+    public async IoTask<BlockNode> InsertFilterAsync(BlockDriver driver, string? name, BlockNode node, string childName = "backing", BlockNode? target = null)
     {
         NodeOptions options = node.Options with { DetectZeroes = DetectZeroesMode.Off, Discard = DiscardMode.Unmap };
         BlockNode filter = new(this, TakeName(name), name is not null, driver, options) { Loop = node.Loop, IsImplicit = name is null };
@@ -24,6 +25,11 @@ public sealed partial class BlockGraph
             _nodes.Add(filter.Name, filter);
             _order.Add(filter);
             Attach(filter, node, childName, ChildRole.Filtered | ChildRole.Primary, BlockPermissions.None, BlockPermissions.All);
+            if (target is not null)
+            {
+                Attach(filter, target, "target", ChildRole.Data, BlockPermissions.None, BlockPermissions.All);
+            }
+
             filter.RefreshLimits();
             filter.SetLength(node.Length);
             ReplaceNode(node, filter);

@@ -210,8 +210,7 @@ public sealed class BackupJob : Job
     private async IoTask InsertFilterAsync()
     {
         BlockGraph graph = Manager.Graph;
-        _filter = await graph.InsertFilterAsync(new CopyBeforeWriteDriver(_copy), _backup.FilterName, _source, "file");
-        graph.Attach(_filter, _target, "target", ChildRole.Data, BlockPermissions.None, BlockPermissions.All);
+        _filter = await graph.InsertFilterAsync(new CopyBeforeWriteDriver(_copy), _backup.FilterName, _source, "file", _target);
         Use(_filter, "main node", BlockPermissions.None, BlockPermissions.All);
         Use(_target, "target", BlockPermissions.None, BlockPermissions.All);
     }

@@ -82,7 +82,7 @@ internal sealed class AddBitmapAction(BlockGraph graph, BlockDirtyBitmapAdd add)
 
         if (add.Persistent ?? false)
         {
-            throw new QapiException($"Can't store persistent bitmaps to {add.Node}: Operation not supported");
+            owner.Driver.CheckNewBitmap(add.Name);
         }
 
         if (owner.FindBitmap(add.Name) is not null)
@@ -98,7 +98,11 @@ internal sealed class AddBitmapAction(BlockGraph graph, BlockDirtyBitmapAdd add)
         ImageDescription image = new();
         owner.Driver.DescribeImage(image);
         long granularity = add.Granularity ?? DirtyBitmap.DefaultGranularity(image.ClusterSize);
-        _bitmap = new DirtyBitmap(owner, add.Name, granularity) { IsEnabled = !(add.Disabled ?? false) };
+        _bitmap = new DirtyBitmap(owner, add.Name, granularity) 
+        {
+            IsEnabled = !(add.Disabled ?? false),
+            IsPersistent = add.Persistent ?? false,
+        };
         return owner;
     }
 

@@ -11,8 +11,17 @@ public sealed partial class Qcow2Driver
         if (!_isFailed)
         {
             await _lock.EnterAsync();
-            int result = await _metadata.CleanAsync();
-            _lock.Exit();
+            int result;
+            try
+            {
+                await StoreBitmapsAsync();
+                result = await _metadata.CleanAsync();
+            }
+            finally
+            {
+                _lock.Exit();
+            }
+
             Check(result, "Could not write the image's tables");
         }
     }

@@ -96,6 +96,7 @@ public sealed partial class Qcow2Driver : BlockDriver
         await OpenDataFileAsync(file);
         await ReadSnapshotsAsync();
         await MapSnapshotsAsync();
+        await LoadBitmapsAsync();
         if (!Node.IsReadOnly)
         {
             await PrepareForWritesAsync();
@@ -117,6 +118,15 @@ public sealed partial class Qcow2Driver : BlockDriver
         if (!Node.IsReadOnly && !_isFailed)
         {
             await _lock.EnterAsync();
+
+            try
+            {
+                await StoreBitmapsAsync();
+            }
+            catch (QapiException)
+            {
+                // They stay marked as in use.
+            }
 
             // A failure leaves clusters that are counted too often, and the mark of stale refcounts.
             await _metadata.CleanAsync();
@@ -238,10 +248,10 @@ public sealed partial class Qcow2Driver : BlockDriver
     /// <summary>What another program has left behind is put right before the first write.</summary>
     private async IoTask PrepareForWritesAsync()
     {
-        Qcow2Autoclear kept = Header.Autoclear & Qcow2Autoclear.DataFileRaw;
+        Qcow2Autoclear kept = Header.Autoclear & (Qcow2Autoclear.DataFileRaw | Qcow2Autoclear.Bitmaps);
         if (Header.Autoclear != kept)
         {
-            // Bitmaps are not kept up to date here: the bit that vouches for them goes.
+            // What is not known is not kept up to date: the bits that vouch for it go.
             Check(await _metadata.WriteHeaderAsync(Header with { Autoclear = kept }), "Could not update qcow2 header");
         }
 
@@ -249,6 +259,8 @@ public sealed partial class Qcow2Driver : BlockDriver
         {
             await RepairDirtyAsync();
         }
+
+        await MarkBitmapsInUseAsync();
     }
 
     private void ReportFatal(string message, long offset, long bytes) => Corrupt(isFatal: true, offset, bytes, message);
