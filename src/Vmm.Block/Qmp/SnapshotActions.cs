@@ -187,7 +187,8 @@ internal sealed class InternalSnapshotAction(BlockGraph graph, BlockdevSnapshotI
             throw new QapiException($"Snapshot with name '{snapshot.Name}' already exists on device '{snapshot.Device}'");
         }
 
-        long now = DateTimeOffset.UtcNow.Ticks - DateTimeOffset.UnixEpoch.Ticks;
+        const long SecondNs = 1_000_000_000;
+        long now = graph.MainLoop.Clocks.NowNs(EventLoop.ClockType.Host);
         long clock = graph.MainLoop.Clocks.NowNs(EventLoop.ClockType.Virtual);
         await node.Loop.SwitchTo();
         try
@@ -196,8 +197,8 @@ internal sealed class InternalSnapshotAction(BlockGraph graph, BlockdevSnapshotI
             {
                 Id = "",
                 Name = snapshot.Name,
-                Seconds = (uint)(now / TimeSpan.TicksPerSecond),
-                Nanoseconds = (uint)(now % TimeSpan.TicksPerSecond * 100),
+                Seconds = (uint)(now / SecondNs),
+                Nanoseconds = (uint)(now % SecondNs),
                 ClockNs = (ulong)Math.Max(clock, 0),
             });
         }
