@@ -14,7 +14,7 @@ namespace Vmm.Block.Tests.Qcow2;
 public sealed class Qcow2CrashTests : Qcow2Fixture
 {
     private const int BlockBytes = 4096;
-    private const BlockdevDriver Memory = (BlockdevDriver)1000;
+    private const BlockdevDriver Memory = BlockdevDriver.NullAio;
 
     [TestCase("cluster_size=64k", false, 1)]
     [TestCase("cluster_size=512", false, 2)]
@@ -32,7 +32,7 @@ public sealed class Qcow2CrashTests : Qcow2Fixture
         MemoryDriver memory = new(random);
         memory.Load((byte[])start.Clone());
         Graph.DriverRegistry.Add(Memory, new BlockDriverInfo { Create = _ => memory });
-        BlockNode file = Loop.RunUntil(Graph.OpenAsync(new BlockdevOptions { Driver = Memory, NodeName = "m" }));
+        BlockNode file = Loop.RunUntil(Graph.OpenAsync(new BlockdevOptions { Driver = Memory, NullAio = new BlockdevOptionsNull(), NodeName = "m" }));
         BlockNode node = Open("{'driver': 'qcow2', 'discard': 'unmap', 'l2-cache-size': 2048, 'l2-cache-entry-size': 512, 'file': 'm'}");
         List<(int LogCount, byte[][] Candidates)> promises = Work(node, memory, random);
         for (int i = 0; i < 15; i++)

@@ -18,7 +18,7 @@ public sealed class Qcow2ModelTests : Qcow2Fixture
 {
     private const int SectorBytes = 512;
     private const int MaxBytes = 3 << 20;
-    private const BlockdevDriver Memory = (BlockdevDriver)1000;
+    private const BlockdevDriver Memory = BlockdevDriver.NullAio;
 
     private static readonly int s_rounds =
         int.TryParse(Environment.GetEnvironmentVariable("VMM_MODEL_ROUNDS"), System.Globalization.CultureInfo.InvariantCulture, out int n) ? n : 1;
@@ -111,7 +111,7 @@ public sealed class Qcow2ModelTests : Qcow2Fixture
         MemoryDriver memory = _memory = new MemoryDriver(new Random(seed));
         memory.Load(File.ReadAllBytes(path));
         Graph.DriverRegistry.Add(Memory, new BlockDriverInfo { Create = _ => memory });
-        Loop.RunUntil(Graph.OpenAsync(new BlockdevOptions { Driver = Memory, NodeName = "m" }));
+        Loop.RunUntil(Graph.OpenAsync(new BlockdevOptions { Driver = Memory, NullAio = new BlockdevOptionsNull(), NodeName = "m" }));
         _node = Open("{'driver': 'qcow2', 'discard': 'unmap', 'overlap-check': 'all', 'l2-cache-size': 2048, 'l2-cache-entry-size': 512, 'file': 'm'}");
         _bitmap = new DirtyBitmap(_node, "b", 4096);
         _node.AddBitmap(_bitmap);

@@ -19,7 +19,7 @@ namespace Vmm.Fuzz.Tests.Blocks;
 /// </summary>
 internal sealed class ImageTarget(string format) : FuzzTarget
 {
-    private const BlockdevDriver Memory = (BlockdevDriver)1000;
+    private const BlockdevDriver Memory = BlockdevDriver.NullAio;
     private const int ReadBytes = 4096;
 
     // One compressed block and what it is read from, pages of tables, and the request.
@@ -47,7 +47,7 @@ internal sealed class ImageTarget(string format) : FuzzTarget
         long before = NativeBuffer.LiveBytes;
         _file = _file.Restart(Unpack(input));
         graph.DriverRegistry.Add(Memory, new BlockDriverInfo { Create = _ => _file });
-        loop.RunUntil(graph.OpenAsync(new BlockdevOptions { Driver = Memory, NodeName = "m", ReadOnly = true }));
+        loop.RunUntil(graph.OpenAsync(new BlockdevOptions { Driver = Memory, NullAio = new BlockdevOptionsNull(), NodeName = "m", ReadOnly = true }));
         string outcome;
         try
         {

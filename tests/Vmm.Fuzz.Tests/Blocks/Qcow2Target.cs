@@ -30,7 +30,7 @@ internal sealed class Qcow2Target : FuzzTarget
 
     // Tables take memory for what the file has of them.
     private const long MaxManagedBytes = 8 << 20;
-    private const BlockdevDriver Memory = (BlockdevDriver)1000;
+    private const BlockdevDriver Memory = BlockdevDriver.NullAio;
 
     private readonly LoopWorkers _workers = new(1);
     private readonly NativeBuffer _buffer = new(MaxRequestBytes + (2 * GuardBytes));
@@ -67,7 +67,7 @@ internal sealed class Qcow2Target : FuzzTarget
         _file = _file.Restart(input);
         _watch.Begin();
         graph.DriverRegistry.Add(Memory, new BlockDriverInfo { Create = _ => _file });
-        loop.RunUntil(graph.OpenAsync(new BlockdevOptions { Driver = Memory, NodeName = "m", Discard = DiscardMode.Unmap }));
+        loop.RunUntil(graph.OpenAsync(new BlockdevOptions { Driver = Memory, NullAio = new BlockdevOptionsNull(), NodeName = "m", Discard = DiscardMode.Unmap }));
         bool isReadOnly = input.Length > 0 && (input[^1] & 7) == 7;
         string outcome;
         try
