@@ -58,7 +58,7 @@ public enum BitmapSyncMode
 public sealed class BackupJob : Job
 {
     private const int MaxInFlight = 16;
-    private const long DefaultChunk = 1 << 20;
+    private const long DefaultChunk = RangeCopier.MaxBytes;
 
     private readonly BackupSettings _backup;
     private readonly BlockNode _source;

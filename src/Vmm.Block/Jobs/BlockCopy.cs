@@ -2,7 +2,6 @@ using Vmm.Block.Bitmaps;
 using Vmm.Block.Drivers;
 using Vmm.Block.Graph;
 using Vmm.EventLoop.Tasks;
-using Vmm.Interop;
 using Vmm.ObjectModel.Block;
 
 namespace Vmm.Block.Jobs;
@@ -16,21 +15,18 @@ public sealed class BlockCopy : IDisposable
     /// <summary>Smallest cluster: what the copy takes in one piece.</summary>
     public const int MinCluster = 65536;
 
-    private const int MaxChunk = 1 << 20;
-
     private readonly Lock _gate = new();
     private readonly BlockNode _source;
-    private readonly BlockNode _target;
     private readonly BitSet _left;
     private readonly RangeLock _ranges = new();
-    private readonly Stack<NativeBuffer> _buffers = new();
+    private readonly RangeCopier _copier;
     private readonly int _targetCluster;
 
     /// <summary>Nothing is left to copy.</summary>
     public BlockCopy(BlockNode source, BlockNode target)
     {
         _source = source;
-        _target = target;
+        _copier = new RangeCopier(source, target, BlockRequestFlags.MayUnmap);
         _targetCluster = ClusterOf(target);
         Cluster = Math.Max(MinCluster, _targetCluster);
         _left = new BitSet(source.Length, Cluster);
@@ -129,13 +125,7 @@ public sealed class BlockCopy : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        while (_buffers.TryPop(out NativeBuffer? buffer))
-        {
-            buffer.Dispose();
-        }
-    }
+    public void Dispose() => _copier.Dispose();
 
     internal static int ClusterOf(BlockNode node)
     {
@@ -148,7 +138,7 @@ public sealed class BlockCopy : IDisposable
     {
         lock (_gate)
         {
-            if (!_left.NextArea(ref offset, end, MaxChunk, out bytes))
+            if (!_left.NextArea(ref offset, end, RangeCopier.MaxBytes, out bytes))
             {
                 return false;
             }
@@ -169,40 +159,8 @@ public sealed class BlockCopy : IDisposable
             }
         }
 
-        NativeBuffer buffer = _buffers.TryPop(out NativeBuffer? free) ? free : new NativeBuffer(MaxChunk);
-        int result = 0;
-        bool isRead = false;
-        for (long done = 0; done < bytes && result >= 0;)
-        {
-            isRead = true;
-            BlockStatus status = await _source.StatusAboveAsync(null, offset + done, bytes - done);
-            long part = status.Result < 0 || status.Bytes == 0 ? bytes - done : status.Bytes;
-            if (status.Result >= 0 && (status.Flags & BlockStatusFlags.Zero) != 0)
-            {
-                isRead = false;
-                result = await _target.WriteZeroesAsync(offset + done, part, BlockRequestFlags.MayUnmap);
-            }
-            else
-            {
-                part = IsCompressing ? Math.Min(bytes - done, _targetCluster) : part;
-                IoVectors data = IoVectors.Rent(buffer.Vector(0, (int)part));
-                result = await _source.ReadAsync(offset + done, data);
-                if (result >= 0)
-                {
-                    isRead = false;
-                    result = IsCompressing
-                        ? await _target.WriteCompressedAsync(offset + done, data)
-                        : await _target.WriteAsync(offset + done, data);
-                }
-
-                data.Return();
-            }
-
-            done += part;
-        }
-
-        _buffers.Push(buffer);
-        Copied += result >= 0 ? bytes : 0;
-        return (result, isRead);
+        (int Result, bool IsRead) copied = await _copier.CopyAsync(offset, bytes, IsCompressing ? _targetCluster : 0);
+        Copied += copied.Result >= 0 ? bytes : 0;
+        return copied;
     }
 }

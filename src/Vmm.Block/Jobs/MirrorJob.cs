@@ -53,7 +53,6 @@ public sealed record MirrorSettings
 public sealed partial class MirrorJob : Job
 {
     private const int MaxInFlight = 16;
-    private const int MaxChunk = 1 << 20;
 
     private readonly MirrorSettings _mirror;
     private readonly BlockNode _source;
@@ -61,7 +60,7 @@ public sealed partial class MirrorJob : Job
     private readonly BlockNode _targetNode;
     private readonly BlockBackend _target;
     private readonly MirrorDirty _dirty;
-    private readonly Stack<NativeBuffer> _buffers = new();
+    private readonly RangeCopier _copier;
     private readonly List<(long Start, long End)> _copying = [];
     private readonly MirrorTopDriver _filter;
     private bool _isFrozen;
@@ -78,6 +77,7 @@ public sealed partial class MirrorJob : Job
         _top = top;
         _filter = (MirrorTopDriver)top.Driver;
         _targetNode = target;
+        _copier = new RangeCopier(source, target, mirror.Unmaps ? BlockRequestFlags.MayUnmap : BlockRequestFlags.None);
         _target = new BlockBackend(manager.Graph, "") { IsWriteCacheEnabled = true };
         _dirty = new MirrorDirty(source.Length, mirror.Granularity);
         _dirty.Written = () => manager.Graph.MainLoop.RunOrPost(Kick);
@@ -247,10 +247,7 @@ public sealed partial class MirrorJob : Job
         }
 
         await Manager.Graph.CloseIfUnusedAsync(_targetNode);
-        foreach (NativeBuffer buffer in _buffers)
-        {
-            buffer.Dispose();
-        }
+        _copier.Dispose();
     }
 
     private async IoTask MarkInitialAsync()
@@ -315,7 +312,7 @@ public sealed partial class MirrorJob : Job
 
     private bool TryStart(out long bytes)
     {
-        if (!_dirty.TryTake(MaxChunk, out long offset, out bytes))
+        if (!_dirty.TryTake(RangeCopier.MaxBytes, out long offset, out bytes))
         {
             return false;
         }
@@ -338,48 +335,19 @@ public sealed partial class MirrorJob : Job
 
     private async IoTask CopyAsync(long offset, long bytes)
     {
-        NativeBuffer buffer = _buffers.TryPop(out NativeBuffer? free) ? free : new NativeBuffer(MaxChunk);
-        bool isRead = false;
-        int result = 0;
         await _source.Loop.SwitchTo();
         if (_mirror.IsWriteBlocking)
         {
             await _ranges.EnterAsync(offset, offset + bytes);
         }
 
-        for (long done = 0; done < bytes && result >= 0;)
-        {
-            isRead = true;
-            BlockStatus status = await _source.StatusAboveAsync(null, offset + done, bytes - done);
-            long part = status.Result < 0 || status.Bytes == 0 ? bytes - done : status.Bytes;
-            if (status.Result >= 0 && (status.Flags & BlockStatusFlags.Zero) != 0)
-            {
-                isRead = false;
-                result = await _targetNode.WriteZeroesAsync(offset + done, part, _mirror.Unmaps ? BlockRequestFlags.MayUnmap : BlockRequestFlags.None);
-            }
-            else
-            {
-                IoVectors data = IoVectors.Rent(buffer.Vector(0, (int)part));
-                result = await _source.ReadAsync(offset + done, data);
-                if (result >= 0)
-                {
-                    isRead = false;
-                    result = await _targetNode.WriteAsync(offset + done, data);
-                }
-
-                data.Return();
-            }
-
-            done += part;
-        }
-
+        (int result, bool isRead) = await _copier.CopyAsync(offset, bytes);
         if (_mirror.IsWriteBlocking)
         {
             _ranges.Exit(offset, offset + bytes);
         }
 
         await Manager.Graph.MainLoop.SwitchTo();
-        _buffers.Push(buffer);
         _copying.Remove((offset, offset + bytes));
         _bytesInFlight -= bytes;
         if (result >= 0)

@@ -131,7 +131,7 @@ internal sealed class BackupAction(JobManager jobs, BlockdevBackup backup) : Tra
 
     /// <summary>Makes the job of a backup; it does not run yet. The source is drained.</summary>
     internal static async IoTask<BackupJob> StartAsync(
-        JobManager jobs, BlockdevBackup backup, BlockNode source, BlockNode target, JobTransaction? transaction)
+        JobManager jobs, BackupCommon backup, BlockNode source, BlockNode target, JobTransaction? transaction)
     {
         BackupSettings settings = Read(backup, source, target);
         JobSettings job = jobs.Settings(backup.JobId, backup.Device, backup.AutoFinalize, backup.AutoDismiss);
@@ -176,7 +176,7 @@ internal sealed class BackupAction(JobManager jobs, BlockdevBackup backup) : Tra
         return "";
     }
 
-    private static BackupSettings Read(BlockdevBackup backup, BlockNode source, BlockNode target)
+    private static BackupSettings Read(BackupCommon backup, BlockNode source, BlockNode target)
     {
         MirrorSyncMode sync = backup.Sync;
         BitmapSyncMode? mode = backup.BitmapMode;
@@ -211,7 +211,7 @@ internal sealed class BackupAction(JobManager jobs, BlockdevBackup backup) : Tra
         };
     }
 
-    private static DirtyBitmap? ReadBitmap(BlockdevBackup backup, BlockNode source, MirrorSyncMode sync, BitmapSyncMode? mode)
+    private static DirtyBitmap? ReadBitmap(BackupCommon backup, BlockNode source, MirrorSyncMode sync, BitmapSyncMode? mode)
     {
         if (backup.Bitmap is not { } name)
         {

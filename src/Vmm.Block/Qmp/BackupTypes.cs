@@ -18,9 +18,9 @@ public sealed partial record BackupPerf
     public long? MaxChunk { get; init; }
 }
 
-/// <summary>A backup to a node.</summary>
+/// <summary>What a backup to a node and one to a file have in common.</summary>
 [QapiStruct]
-public sealed partial record BlockdevBackup
+public partial record BackupCommon
 {
     /// <summary>Id of the job.</summary>
     public string? JobId { get; init; }
@@ -61,55 +61,20 @@ public sealed partial record BlockdevBackup
     /// <summary>How fast it may be.</summary>
     [QapiName("x-perf")]
     public BackupPerf? XPerf { get; init; }
+}
 
+/// <summary>A backup to a node.</summary>
+[QapiStruct]
+public sealed partial record BlockdevBackup : BackupCommon
+{
     /// <summary>Target.</summary>
     public required string Target { get; init; }
 }
 
 /// <summary>A backup to a file.</summary>
 [QapiStruct]
-public sealed partial record DriveBackup
+public sealed partial record DriveBackup : BackupCommon
 {
-    /// <summary>Id of the job.</summary>
-    public string? JobId { get; init; }
-
-    /// <summary>Source.</summary>
-    public required string Device { get; init; }
-
-    /// <summary>What is copied.</summary>
-    public required MirrorSyncMode Sync { get; init; }
-
-    /// <summary>Bytes per second.</summary>
-    public long? Speed { get; init; }
-
-    /// <summary>A bitmap of the source.</summary>
-    public string? Bitmap { get; init; }
-
-    /// <summary>When the bitmap is brought to the state after the backup.</summary>
-    public BitmapSyncMode? BitmapMode { get; init; }
-
-    /// <summary>Clusters are compressed.</summary>
-    public bool? Compress { get; init; }
-
-    /// <summary>Errors of reads.</summary>
-    public BlockdevOnError? OnSourceError { get; init; }
-
-    /// <summary>Errors of writes.</summary>
-    public BlockdevOnError? OnTargetError { get; init; }
-
-    /// <summary>Makes its result permanent by itself.</summary>
-    public bool? AutoFinalize { get; init; }
-
-    /// <summary>Goes by itself.</summary>
-    public bool? AutoDismiss { get; init; }
-
-    /// <summary>Name of the filter's node.</summary>
-    public string? FilterNodeName { get; init; }
-
-    /// <summary>How fast it may be.</summary>
-    [QapiName("x-perf")]
-    public BackupPerf? XPerf { get; init; }
-
     /// <summary>The file.</summary>
     public required string Target { get; init; }
 
@@ -118,23 +83,4 @@ public sealed partial record DriveBackup
 
     /// <summary>How the file comes to be; it is made by default.</summary>
     public NewImageMode? Mode { get; init; }
-
-    /// <summary>The same to a node that is open.</summary>
-    internal BlockdevBackup ToNode(string target) => new()
-    {
-        JobId = JobId,
-        Device = Device,
-        Sync = Sync,
-        Speed = Speed,
-        Bitmap = Bitmap,
-        BitmapMode = BitmapMode,
-        Compress = Compress,
-        OnSourceError = OnSourceError,
-        OnTargetError = OnTargetError,
-        AutoFinalize = AutoFinalize,
-        AutoDismiss = AutoDismiss,
-        FilterNodeName = FilterNodeName,
-        XPerf = XPerf,
-        Target = target,
-    };
 }

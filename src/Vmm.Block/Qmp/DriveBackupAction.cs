@@ -44,7 +44,7 @@ internal sealed class DriveBackupAction(JobManager jobs, DriveBackup backup) : T
             await jobs.Graph.SetBackingAsync(target, source);
         }
 
-        _job = await BackupAction.StartAsync(jobs, backup.ToNode(target.Name), source, target, transaction);
+        _job = await BackupAction.StartAsync(jobs, backup, source, target, transaction);
     }
 
     /// <inheritdoc/>

@@ -47,17 +47,9 @@ internal sealed class FileCreation(BlockdevCreateOptionsFile options) : LoopWork
         return 0;
     }
 
-    private static void Check(Errno errno, string what)
-    {
-        if (errno != Errno.OK)
-        {
-            throw new QapiException($"{what}: {errno.Message()}");
-        }
-    }
-
     private void Make()
     {
-        Check(
+        FileDriver.Check(
             Libc.Open(options.Filename, Libc.O_RDWR | Libc.O_CREAT | Libc.O_CLOEXEC, 0x1A4, out SafeFd file),
             $"Could not create '{options.Filename}'");
         using (file)
@@ -67,7 +59,7 @@ internal sealed class FileCreation(BlockdevCreateOptionsFile options) : LoopWork
                 options.Filename,
                 default,
                 new FileLocks.Locks(BlockPermissions.Write | BlockPermissions.Resize, BlockPermissions.Resize));
-            Check(Libc.FTruncate(file.Fd, 0), "Could not resize file");
+            FileDriver.Check(Libc.FTruncate(file.Fd, 0), "Could not resize file");
             Hint(file.Fd);
             Grow(file.Fd);
         }
@@ -104,14 +96,14 @@ internal sealed class FileCreation(BlockdevCreateOptionsFile options) : LoopWork
             case PreallocationOption.Metadata:
                 throw new QapiException("Unsupported preallocation mode: metadata");
             case PreallocationOption.Falloc when size != 0:
-                Check(Libc.FAllocate(fd, 0, 0, size), "Could not preallocate data for the new file");
+                FileDriver.Check(Libc.FAllocate(fd, 0, 0, size), "Could not preallocate data for the new file");
                 break;
             case PreallocationOption.Full:
-                Check(Libc.FTruncate(fd, size), "Could not resize file");
+                FileDriver.Check(Libc.FTruncate(fd, size), "Could not resize file");
                 Fill(fd, size);
                 break;
             default:
-                Check(Libc.FTruncate(fd, size), "Could not resize file");
+                FileDriver.Check(Libc.FTruncate(fd, size), "Could not resize file");
                 break;
         }
     }
@@ -130,7 +122,7 @@ internal sealed class FileCreation(BlockdevCreateOptionsFile options) : LoopWork
             offset += written;
         }
 
-        Check(Libc.FSync(fd), "Could not flush file to disk");
+        FileDriver.Check(Libc.FSync(fd), "Could not flush file to disk");
     }
 
     // struct fsxattr of linux/fs.h.

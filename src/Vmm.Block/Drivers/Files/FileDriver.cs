@@ -72,7 +72,6 @@ public sealed partial class FileDriver : BlockDriver
     public override async IoTask OpenAsync()
     {
         NodeOptions options = Node.Options;
-        OpenRing(_aio ?? options.Aio ?? AioMode.Threads);
         _isWritable = !options.IsReadOnly;
         Errno errno = Open(_isWritable);
         if (errno is Errno.EACCES or Errno.EROFS or Errno.EPERM or Errno.EISDIR && _isWritable && options.IsAutoReadOnly)
@@ -95,6 +94,9 @@ public sealed partial class FileDriver : BlockDriver
         _isCached = _isRegular && !options.IsDirect;
         _triesInline = !options.IsDirect;
         _isLocking = _locking == LockingMode.On || (_locking == LockingMode.Auto && !options.IsForceShare && FileLocks.IsAvailable(_fd.Fd));
+
+        // Last: a ring belongs to a file that is open, and goes with it.
+        OpenRing(_aio ?? options.Aio ?? AioMode.Threads);
         await IoTask.CompletedTask;
     }
 
@@ -305,7 +307,7 @@ public sealed partial class FileDriver : BlockDriver
         _isWritable = isWritable;
     }
 
-    private static void Check(Errno errno, string what)
+    internal static void Check(Errno errno, string what)
     {
         if (errno != Errno.OK)
         {
