@@ -66,12 +66,6 @@ public sealed class AcpiPmRegisters : IDisposable
     /// <summary>Sleep type of suspend to disk.</summary>
     public byte S4Type { get; set; } = 2;
 
-    /// <summary>Suspend to RAM does nothing.</summary>
-    public bool IsS3Disabled { get; set; }
-
-    /// <summary>Suspend to disk does nothing.</summary>
-    public bool IsS4Disabled { get; set; }
-
     private long Now => _machine.Clocks.NowNs(ClockType.Virtual);
 
     /// <summary>PM1 status register; a timer overflow shows as soon as it has happened.</summary>
@@ -127,12 +121,9 @@ public sealed class AcpiPmRegisters : IDisposable
         }
         else if (type == 1)
         {
-            if (!IsS3Disabled)
-            {
-                _machine.Run.RequestSuspend();
-            }
+            _machine.Run.RequestSuspend();
         }
-        else if (type == S4Type && !IsS4Disabled)
+        else if (type == S4Type)
         {
             _machine.Events.Emit(new SuspendDiskEvent());
             _machine.Run.RequestShutdown(ShutdownCause.GuestShutdown);

@@ -5,7 +5,7 @@ namespace Vmm.Machines.Acpi;
 
 /// <summary>ACPI tables for a machine that is started without firmware, at fixed places below 640 KiB (ACPI specification 6.4, chapter 5).</summary>
 /// <remarks>
-/// FACS, DSDT, FADT, MADT, WAET, RSDT and XSDT follow each other from <see cref="LowMemory.AcpiBase"/>; the RSDP is in the first KiB of the
+/// DSDT, FADT, MADT, WAET, RSDT and XSDT follow each other from <see cref="LowMemory.AcpiBase"/>; the RSDP and the FACS are in the first KiB of the
 /// extended BIOS data area. The memory map of <see cref="RamLayout"/> marks both.
 /// </remarks>
 public sealed class AcpiTables
@@ -14,6 +14,9 @@ public sealed class AcpiTables
 
     // The first byte of the extended BIOS data area is its size in KiB.
     private const ulong RsdpGpa = LowMemory.EbdaBase + 16;
+
+    // Behind the RSDP, on its 64-byte boundary, in a range that no system takes back once it has read the tables.
+    private const ulong FacsGpa = LowMemory.EbdaBase + 64;
 
     private readonly AcpiConfig _config;
     private readonly byte[] _block = new byte[(int)(LowMemory.EbdaBase - LowMemory.AcpiBase)];
@@ -26,6 +29,9 @@ public sealed class AcpiTables
 
     /// <summary>Address of the RSDP.</summary>
     public ulong RsdpAddress => RsdpGpa;
+
+    /// <summary>Address of the FACS, in which the guest leaves the address at which it goes on after it slept; 0 without.</summary>
+    public uint FacsAddress { get; private set; }
 
     /// <summary>What to place in guest RAM; goes into <see cref="KernelRequest.FirmwareTables"/>.</summary>
     public IReadOnlyList<BootSegment> Segments { get; private set; } = [];
@@ -46,15 +52,7 @@ public sealed class AcpiTables
 
     private void Build()
     {
-        var facs = 0u;
-        if (_config.Pm is not null)
-        {
-            var at = Reserve(64);
-            facs = Address(at);
-            "FACS"u8.CopyTo(_block.AsSpan(at));
-            W32(at + 4, 64);
-        }
-
+        var facs = FacsAddress = _config.Pm is not null ? (uint)FacsGpa : 0;
         var dsdt = Add("DSDT", 2, Dsdt.Build(_config).Written);
         uint[] listed = [AddFadt(facs, dsdt), AddMadt(), AddWaet()];
 
@@ -80,7 +78,7 @@ public sealed class AcpiTables
 
     private byte[] ExtendedBiosData(uint rsdt, uint xsdt)
     {
-        var area = new byte[16 + 36];
+        var area = new byte[FacsGpa - LowMemory.EbdaBase + 64];
         area[0] = 1;
         var rsdp = area.AsSpan(16);
         "RSD PTR "u8.CopyTo(rsdp);
@@ -90,7 +88,14 @@ public sealed class AcpiTables
         BinaryPrimitives.WriteUInt32LittleEndian(rsdp[20..], 36);
         BinaryPrimitives.WriteUInt64LittleEndian(rsdp[24..], xsdt);
         rsdp[8] = Checksum(rsdp[..20]);
-        rsdp[32] = Checksum(rsdp);
+        rsdp[32] = Checksum(rsdp[..36]);
+        if (FacsAddress != 0)
+        {
+            var facs = area.AsSpan((int)(FacsGpa - LowMemory.EbdaBase));
+            "FACS"u8.CopyTo(facs);
+            BinaryPrimitives.WriteInt32LittleEndian(facs[4..], facs.Length);
+        }
+
         return area;
     }
 
@@ -293,6 +298,4 @@ public sealed class AcpiTables
         g[3] = access;
         BinaryPrimitives.WriteUInt64LittleEndian(g[4..], address);
     }
-
-    private void W32(int at, uint value) => BinaryPrimitives.WriteUInt32LittleEndian(_block.AsSpan(at), value);
 }

@@ -114,11 +114,24 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         _pm?.EnableAt(PmBase);
     }
 
+    /// <summary>Which sleep states firmware may offer, by number: bit 7, with the sleep type in the low bits.</summary>
+    public byte[] SleepStates() =>
+    [
+        0x80, 0, 0, (byte)(1 | (_pm!.DisableS3 == 0 ? 0x80 : 0)), (byte)(_pm.S4Type | (_pm.DisableS4 == 0 ? 0x80 : 0)), 0x80,
+    ];
+
     /// <summary>What the tables of the standard PC describe.</summary>
     public AcpiConfig DescribePc(IReadOnlyList<uint> apicIds, RamLayout layout, PcMachine pc) => new()
     {
         ApicIds = apicIds,
-        Pm = new AcpiPmBlock { Base = PmBase, Gpe0 = 0xafe0, ResetPort = 0xcf9 },
+        Pm = new AcpiPmBlock
+        {
+            Base = PmBase,
+            Gpe0 = 0xafe0,
+            ResetPort = 0xcf9,
+            SuspendToRamType = _pm!.DisableS3 == 0 ? (byte)1 : null,
+            SuspendToDiskType = _pm.DisableS4 == 0 ? _pm.S4Type : null,
+        },
         Pci = new AcpiPciHost { WindowStart = (uint)Math.Max(layout.BelowFourGiB, 0xc0000000) },
         Serials = [.. SerialPorts(pc.Parameters)],
         Keyboard = pc.I8042,

@@ -49,7 +49,9 @@ public sealed partial class PcMachine : X86Machine
         MapFirmware(asRam: false, 256 << 10, _board.FirmwareParent);
         MapOptionRoms(_board.FirmwareParent!);
         _board.FillCmos(Layout);
+        FwCfg!.AddFile("etc/system-states", _board.SleepStates());
         Environment.Run.WakeupSupported = true;
+        Environment.Run.MachineWakeup = _ => WakeUp();
     }
 
     // The ROM sockets of adapters: nothing is in them, and what firmware wants to be seen there it puts into RAM in front of them.

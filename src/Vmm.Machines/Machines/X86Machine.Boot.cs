@@ -1,11 +1,38 @@
 using System.Buffers.Binary;
 using Vmm.Devices.FwCfg;
+using Vmm.Memory;
+using Vmm.Qapi.Types;
 
 namespace Vmm.Machines;
 
 public abstract partial class X86Machine
 {
     private const int MaxSplashBytes = 16 << 20;
+    private const int FacsWakingVector = 12;
+
+    /// <inheritdoc/>
+    /// <remarks>
+    /// Firmware, where there is one, starts at its reset vector and finds in the clock's RAM that the machine slept. A kernel that was started without
+    /// goes on at the vector that it left in the FACS, in real mode (ACPI specification 6.4, 5.2.10); one that left none starts anew, as firmware would
+    /// have it.
+    /// </remarks>
+    protected override void ApplyWakeup()
+    {
+        if (_image is null || Accelerator.Vcpus.Count == 0 || Accelerator.IsQtest)
+        {
+            return;
+        }
+
+        PrepareDirectBoot();
+        Span<byte> vector = stackalloc byte[4];
+        if (_facs == 0 || Memory.Read(_facs + FacsWakingVector, vector) != MemTxResult.Ok || BinaryPrimitives.ReadUInt32LittleEndian(vector) is not (var address and not 0))
+        {
+            Environment.Run.RequestReset(ShutdownCause.GuestReset);
+            return;
+        }
+
+        Accelerator.Vcpus[0].SetState(EntryStates.RealMode(address, Accelerator.Vcpus[0].GetState()));
+    }
 
     // What -boot says beyond the order of devices, where firmware looks for it.
     private void AddBootSettings(FwCfgIo fwCfg, BootParameters boot)

@@ -17,6 +17,7 @@ public abstract partial class X86Machine : Machine
 {
     private BootImage? _image;
     private int _imageCpus;
+    private uint _facs;
     private RamBlock? _firmware;
     private bool _firmwareIsRam;
     private byte[]? _firmwareImage;
@@ -117,6 +118,8 @@ public abstract partial class X86Machine : Machine
         {
             return;
         }
+
+        _facs = acpi?.FacsAddress ?? 0;
 
         _image = KernelLoader.Load(new KernelRequest
         {
