@@ -26,6 +26,7 @@ internal static class Targets
         new ImageTarget("parallels"),
         new ImageTarget("bochs"),
         new ImageTarget("cloop"),
+        new ImageTarget("dmg"),
         new LuksHeaderTarget(),
         new NbdServerTarget(),
         new NbdClientTarget(),

@@ -28,6 +28,7 @@ public sealed partial class BlockDriverRegistry
     {
         AddImage(BlockdevDriver.Bochs, static () => new BochsDriver(), static (head, _) => BochsHeader.Probe(head));
         AddImage(BlockdevDriver.Cloop, () => new CloopDriver(workers), static (head, _) => CloopHeader.Probe(head));
+        AddImage(BlockdevDriver.Dmg, () => new DmgDriver(workers), static (_, name) => DmgDriver.Probe(name));
         AddImage(BlockdevDriver.Parallels, static () => new ParallelsDriver(), static (head, _) => ParallelsHeader.Probe(head));
         AddImage(BlockdevDriver.Vdi, static () => new VdiDriver(), static (head, _) => VdiHeader.Probe(head));
         AddImage(BlockdevDriver.Vhdx, static () => new VhdxDriver(), static (head, _) => VhdxFormat.Probe(head));
