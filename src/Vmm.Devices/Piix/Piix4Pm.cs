@@ -117,6 +117,7 @@ public sealed partial class Piix4Pm : PciDevice, IInterruptOutputs
         _pm = new AcpiPmRegisters(Machine, SetSci)
         {
             S4Type = S4Type,
+            IsAcpiOnly = !HasSmm,
         };
         _pmRegion = MemoryRegion.Container("piix4-pm", PmSize, this);
         _pmRegion.AddSubregion(0, MemoryRegion.Io("acpi-evt", 4, new IoWindow(_pm.ReadEvent, _pm.WriteEvent), new IoConstraints(1, 4, 2, 2)));

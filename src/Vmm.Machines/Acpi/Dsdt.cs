@@ -20,9 +20,13 @@ internal static class Dsdt
             AddPciHost(aml, pci);
         }
 
-        var isa = aml.BeginScope(config.Pci is null ? "\\_SB" : IsaInPci);
-        AddIsaDevices(aml, config);
-        aml.End(isa);
+        // SeaBIOS stumbles over a scope with nothing in it.
+        if (config.Serials.Count > 0 || config.Keyboard || config.Rtc || config.PvpanicPort != 0)
+        {
+            var isa = aml.BeginScope(config.Pci is null ? "\\_SB" : IsaInPci);
+            AddIsaDevices(aml, config);
+            aml.End(isa);
+        }
 
         var board = aml.BeginScope("\\_SB");
         AddVirtio(aml, config);

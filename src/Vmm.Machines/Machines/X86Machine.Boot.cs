@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Vmm.Devices.FwCfg;
+using Vmm.Machines.Acpi;
 using Vmm.Memory;
 using Vmm.Qapi.Types;
 
@@ -9,6 +10,12 @@ public abstract partial class X86Machine
 {
     private const int MaxSplashBytes = 16 << 20;
     private const int FacsWakingVector = 12;
+
+    /// <summary>The file with the ACPI tables is a multiple of this, in bytes.</summary>
+    protected virtual uint AcpiTablesAlignment => 1;
+
+    /// <summary>The script that places them is a multiple of this, in bytes.</summary>
+    protected virtual uint AcpiScriptAlignment => 1;
 
     /// <inheritdoc/>
     /// <remarks>
@@ -32,6 +39,16 @@ public abstract partial class X86Machine
         }
 
         Accelerator.Vcpus[0].SetState(EntryStates.RealMode(address, Accelerator.Vcpus[0].GetState()));
+    }
+
+    // Made when firmware looks at them, anew after each reset: there may be more vCPUs then.
+    private AcpiFiles AcpiTablesForFirmware => _acpiFiles ??= AcpiTables.BuildFiles(DescribeAcpi());
+
+    private void AddAcpiFiles()
+    {
+        FwCfg!.AddFile(AcpiFiles.RsdpName, new AcpiFile(() => AcpiTablesForFirmware.Rsdp, 1));
+        FwCfg.AddFile(AcpiFiles.TablesName, new AcpiFile(() => AcpiTablesForFirmware.Tables, AcpiTablesAlignment));
+        FwCfg.AddFile(AcpiFiles.ScriptName, new AcpiFile(() => AcpiTablesForFirmware.Script, AcpiScriptAlignment));
     }
 
     // What -boot says beyond the order of devices, where firmware looks for it.
@@ -103,5 +120,20 @@ public abstract partial class X86Machine
         }
 
         return null;
+    }
+
+    /// <summary>A file whose size is rounded up, so that it stays the same when the tables change.</summary>
+    private sealed class AcpiFile(Func<ReadOnlyMemory<byte>> content, uint alignment) : IFwCfgSource
+    {
+        public uint Length => ((uint)content().Length + alignment - 1) / alignment * alignment;
+
+        public void Read(uint offset, Span<byte> destination)
+        {
+            ReadOnlySpan<byte> bytes = content().Span;
+            bytes = bytes[(int)Math.Min(offset, (uint)bytes.Length)..];
+            int known = Math.Min(bytes.Length, destination.Length);
+            bytes[..known].CopyTo(destination);
+            destination[known..].Clear();
+        }
     }
 }
