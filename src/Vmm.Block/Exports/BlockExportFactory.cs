@@ -1,5 +1,6 @@
 using Vmm.Block.Backend;
 using Vmm.Block.Bitmaps;
+using Vmm.Block.Exports.VhostUser;
 using Vmm.Block.Graph;
 using Vmm.Block.Nbd;
 using Vmm.Block.Qmp;
@@ -79,7 +80,9 @@ public sealed class BlockExportFactory
     public NbdServer RequireServer() => Server ?? throw new QapiException("NBD server not running");
 
     /// <summary>Makes an export.</summary>
-    public async IoTask AddAsync(BlockExportOptions options)
+    /// <param name="options">Which.</param>
+    /// <param name="session">The monitor whose descriptors an address may name.</param>
+    public async IoTask AddAsync(BlockExportOptions options, IMonitorSession? session = null)
     {
         if (!OptionErrors.IsIdentifier(options.Id))
         {
@@ -111,7 +114,9 @@ public sealed class BlockExportFactory
         try
         {
             await MoveAsync(backend, node, thread, options.FixedIothread ?? false);
-            Exports.Add(MakeNbd(options, options.Nbd!, backend, node, isWritable));
+            Exports.Add(options.Type == BlockExportType.Nbd
+                ? MakeNbd(options, options.Nbd!, backend, node, isWritable)
+                : MakeVhostUser(options, backend, session));
         }
         catch (QapiException)
         {
@@ -135,6 +140,20 @@ public sealed class BlockExportFactory
         {
             // Other users keep the node where it is, which serves as well.
         }
+    }
+
+    private VhostUserExport MakeVhostUser(BlockExportOptions options, BlockBackend backend, IMonitorSession? session)
+    {
+        VhostUserExport.Check(options);
+        SocketAddress address = options.VhostUserBlk!.Addr;
+        if (address.Type == SocketAddressType.Inet)
+        {
+            throw new QapiException("Only socket address types 'unix' and 'fd' are supported");
+        }
+
+        SafeFd listener = SocketEndpoints.Listen(address.ToLegacy(), name => SocketEndpoints.FindFd(session, name), Backlog)[0];
+        string? path = address.Unix is { Abstract: not true, Path.Length: > 0 } unix ? unix.Path : null;
+        return new VhostUserExport(options, backend, _graph.MainLoop, listener, path);
     }
 
     private NbdExport MakeNbd(BlockExportOptions options, BlockExportOptionsNbd nbd, BlockBackend backend, BlockNode node, bool isWritable)

@@ -69,14 +69,15 @@ public sealed class ExportCommands
 
     /// <summary>Makes an export.</summary>
     [QmpCommand("block-export-add", ArgsType = "options:O", ArgsSchema = typeof(BlockExportOptions), AllowPreconfig = true, Since = "5.2")]
-    public Task BlockExportAdd(QDict options) => AddAsync(BlockExportOptions.QapiRead(options, new QapiReader(), null));
+    public Task BlockExportAdd(QDict options, IMonitorSession session) =>
+        AddAsync(BlockExportOptions.QapiRead(options, new QapiReader(), null), session);
 
     /// <summary>Ends an export.</summary>
     [QmpCommand("block-export-del", ArgsType = "id:s,mode:s?", AllowPreconfig = true, Since = "5.2")]
     public void BlockExportDel(string id, BlockExportRemoveMode? mode)
     {
         BlockExport export = _factory.Exports.Find(id) ?? throw new QapiException($"Export '{id}' is not found");
-        if (mode != BlockExportRemoveMode.Hard && export.IsUsed)
+        if (mode != BlockExportRemoveMode.Hard && export.NeedsForce)
         {
             throw new QapiException(
                 QapiErrorClass.GenericError, $"export '{id}' still in use", "Use mode='hard' to force client disconnect");
@@ -105,5 +106,6 @@ public sealed class ExportCommands
         return result;
     }
 
-    private async Task AddAsync(BlockExportOptions options) => await _graph.ChangeAsync(() => _factory.AddAsync(options));
+    private async Task AddAsync(BlockExportOptions options, IMonitorSession? session = null) =>
+        await _graph.ChangeAsync(() => _factory.AddAsync(options, session));
 }
