@@ -23,6 +23,14 @@ internal static class ObjectModelTypes
         registry.Add(Objects.IOThreadObject.TypeInfo);
         registry.Add(Objects.Secret.CommonTypeInfo);
         registry.Add(Objects.Secret.TypeInfo);
+        registry.Add(Authz.Authorization.TypeInfo);
+        registry.Add(Authz.AuthorizationSimple.TypeInfo);
+        registry.Add(Authz.AuthorizationList.TypeInfo);
+        registry.Add(Authz.AuthorizationListFile.TypeInfo);
+        registry.Add(Tls.TlsCredentials.TypeInfo);
+        registry.Add(Tls.TlsCredentialsAnon.TypeInfo);
+        registry.Add(Tls.TlsCredentialsPsk.TypeInfo);
+        registry.Add(Tls.TlsCredentialsX509.TypeInfo);
         registry.Add(Devices.Device.TypeInfo);
         registry.Add(Devices.Bus.TypeInfo);
         registry.Add(Devices.InterruptPinNode.TypeInfo);

@@ -11,8 +11,6 @@ namespace Vmm.ObjectModel.Objects;
 /// </summary>
 public sealed class Secret : QomObject, IUserCreatable
 {
-    private const int MaxFileBytes = 1 << 20;
-
     private static readonly string[] s_formats = ["raw", "base64"];
     private static QomTypeInfo? s_typeInfo;
     private static QomTypeInfo? s_commonInfo;
@@ -151,50 +149,10 @@ public sealed class Secret : QomObject, IUserCreatable
     {
         if (_file is not null)
         {
-            return _data is null ? ReadFile(_file) : throw new QapiException("'file' and 'data' are mutually exclusive");
+            return _data is null ? SmallFile.Read(_file, $"Unable to read {_file}") : throw new QapiException("'file' and 'data' are mutually exclusive");
         }
 
         return _data is not null ? Encoding.UTF8.GetBytes(_data) : throw new QapiException("Either 'file' or 'data' must be provided");
-    }
-
-    private static byte[] ReadFile(string path)
-    {
-        Errno errno = Libc.Open(path, Libc.O_RDONLY | Libc.O_CLOEXEC, out SafeFd file);
-        if (errno != Errno.OK)
-        {
-            file.Dispose();
-            throw new QapiException($"Unable to read {path}: Failed to open file \u201c{path}\u201d: {errno.Message()}");
-        }
-
-        using (file)
-        {
-            var buffer = new byte[4096];
-            int count = 0;
-            while (true)
-            {
-                int n = Libc.Read(file.Fd, buffer.AsSpan(count));
-                if (n < 0)
-                {
-                    throw new QapiException($"Unable to read {path}: Failed to read from file \u201c{path}\u201d: {ErrnoText.FromResult(n).Message()}");
-                }
-
-                if (n == 0)
-                {
-                    return buffer[..count];
-                }
-
-                count += n;
-                if (count > MaxFileBytes)
-                {
-                    throw new QapiException($"Unable to read {path}: File \u201c{path}\u201d is too large");
-                }
-
-                if (count == buffer.Length)
-                {
-                    Array.Resize(ref buffer, count * 2);
-                }
-            }
-        }
     }
 
     private byte[] Decrypt(byte[] input, QomTree tree)

@@ -6,6 +6,15 @@ namespace Vmm.ObjectModel.Qmp;
 [QapiEnum]
 public enum ObjectType
 {
+    /// <summary>Decides about identities by rules.</summary>
+    AuthzList,
+
+    /// <summary>Decides about identities by rules in a file.</summary>
+    AuthzListFile,
+
+    /// <summary>Lets one identity in.</summary>
+    AuthzSimple,
+
     /// <summary>A thread for block nodes and virtqueues.</summary>
     [QapiName("iothread")]
     IOThread,
@@ -27,6 +36,16 @@ public enum ObjectType
 
     /// <summary>Limits that drives share.</summary>
     ThrottleGroup,
+
+    /// <summary>TLS credentials that prove nothing.</summary>
+    TlsCredsAnon,
+
+    /// <summary>TLS credentials with keys that both ends have.</summary>
+    TlsCredsPsk,
+
+    /// <summary>TLS credentials with certificates.</summary>
+    [QapiName("tls-creds-x509")]
+    TlsCredsX509,
 }
 
 /// <summary>NUMA policy of guest RAM.</summary>
@@ -71,6 +90,18 @@ public sealed partial record ObjectOptions
     /// <summary>Properties in a dictionary of their own, as clients of version 2.6 send them.</summary>
     public QValue? Props { get; init; }
 
+    /// <summary>Properties of an authz-list.</summary>
+    [QapiBranch("authz-list")]
+    public AuthZListProperties? AuthzList { get; init; }
+
+    /// <summary>Properties of an authz-list-file.</summary>
+    [QapiBranch("authz-list-file")]
+    public AuthZListFileProperties? AuthzListFile { get; init; }
+
+    /// <summary>Properties of an authz-simple.</summary>
+    [QapiBranch("authz-simple")]
+    public AuthZSimpleProperties? AuthzSimple { get; init; }
+
     /// <summary>Properties of an iothread.</summary>
     [QapiBranch("iothread")]
     public IothreadProperties? Iothread { get; init; }
@@ -98,6 +129,18 @@ public sealed partial record ObjectOptions
     /// <summary>Properties of a throttle-group.</summary>
     [QapiBranch("throttle-group")]
     public ThrottleGroupProperties? ThrottleGroup { get; init; }
+
+    /// <summary>Properties of TLS credentials that prove nothing.</summary>
+    [QapiBranch("tls-creds-anon")]
+    public TlsCredsAnonProperties? TlsCredsAnon { get; init; }
+
+    /// <summary>Properties of TLS credentials with keys.</summary>
+    [QapiBranch("tls-creds-psk")]
+    public TlsCredsPskProperties? TlsCredsPsk { get; init; }
+
+    /// <summary>Properties of TLS credentials with certificates.</summary>
+    [QapiBranch("tls-creds-x509")]
+    public TlsCredsX509Properties? TlsCredsX509 { get; init; }
 }
 
 /// <summary>Properties of an iothread.</summary>

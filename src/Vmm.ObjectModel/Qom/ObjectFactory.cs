@@ -111,7 +111,9 @@ public sealed class ObjectFactory
         }
 
         List<QomPropertyInfo> properties = Tree.Types.ListProperties(type);
-        properties.RemoveAll(static p => p.Name == "type");
+
+        // Neither can be set, "loaded" being there for clients of old.
+        properties.RemoveAll(static p => p.Name is "type" or "loaded");
         return PropertyHelp.Format(typeName, properties, "There are no options for {0}.\n");
     }
 
