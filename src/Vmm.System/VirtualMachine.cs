@@ -106,7 +106,7 @@ internal sealed partial class VirtualMachine
             Yank = _yank,
         };
         _blocks = new BlockGraph(_loop, new BlockDriverRegistry(_fdSets, new LoopWorkers(), _throttleGroups));
-        _blocks.DriverRegistry.FindSecret = id => Secret.FindText(_tree, id);
+        LendObjects(_blocks.DriverRegistry);
         _blocks.ThresholdExceeded = (node, threshold, above) => _loop.Post(() => _monitors.Emit(new BlockWriteThresholdEvent(node.Name, (ulong)above, (ulong)threshold)));
         _blocks.OnCorruption = c => _loop.Post(() => _monitors.Emit(BlockQueryCommands.CorruptionEvent(c)));
         _blocks.Announce = static text => StdIo.Error.Write(text);

@@ -3,6 +3,7 @@ using Vmm.Block.Drivers.Images;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
+using Vmm.ObjectModel.Qom;
 using Vmm.Qapi;
 
 namespace Vmm.Block.Drivers;
@@ -12,6 +13,9 @@ public sealed partial class BlockDriverRegistry
 {
     /// <summary>The text of a secret object by its id; throws a <see cref="QapiException"/> when there is none.</summary>
     public Func<string, string> FindSecret { get; set; } = static id => throw new QapiException($"No secret with id '{id}'");
+
+    /// <summary>Finds an operator's object by its id; null when there is none. Main loop, or the loop of a node.</summary>
+    public Func<string, QomObject?> FindObject { get; set; } = static _ => null;
 
     private static List<ChildDefinition> CowChildren(BlockdevOptionsGenericCowFormat options)
     {

@@ -9,6 +9,7 @@ using Vmm.Interop;
 using Vmm.ObjectModel.Objects;
 using Vmm.ObjectModel.Qom;
 using Vmm.ObjectModel.Sockets;
+using Vmm.ObjectModel.Tls;
 using Vmm.Qapi;
 using Vmm.Qapi.Options;
 using Vmm.Qapi.Types;
@@ -42,9 +43,10 @@ public sealed class BlockExportFactory
     /// <summary>Starts the NBD server.</summary>
     /// <param name="address">Where it listens.</param>
     /// <param name="tlsCredentials">Id of an object with TLS credentials; null for none.</param>
+    /// <param name="authorization">Id of the object that decides which clients of TLS are let in; null for all.</param>
     /// <param name="maxConnections">Most connections at a time; 0 for any number.</param>
     /// <param name="session">The monitor whose descriptors an address may name.</param>
-    public void StartServer(SocketAddressLegacy address, string? tlsCredentials, uint maxConnections, IMonitorSession? session)
+    public void StartServer(SocketAddressLegacy address, string? tlsCredentials, string? authorization, uint maxConnections, IMonitorSession? session)
     {
         if (Server is not null)
         {
@@ -52,19 +54,26 @@ public sealed class BlockExportFactory
         }
 
         List<SafeFd> sockets = SocketEndpoints.Listen(address, name => SocketEndpoints.FindFd(session, name), Backlog);
-        if (tlsCredentials is not null)
+        NbdTls? tls = null;
+        try
+        {
+            // Who may connect is asked only of those who have shown a certificate: without TLS there is nobody to ask about.
+            tls = tlsCredentials is null
+                ? null
+                : new NbdTls(TlsCredentials.Find(_objects, tlsCredentials, isServer: true), new TlsPeerPolicy(_objects, null, authorization));
+        }
+        catch (QapiException)
         {
             sockets.ForEach(static s => s.Dispose());
-            throw new QapiException(_objects(tlsCredentials) is null
-                ? $"No TLS credentials with id '{tlsCredentials}'"
-                : $"Object with id '{tlsCredentials}' is not TLS credentials");
+            throw;
         }
 
-        StartServer(sockets, maxConnections);
+        StartServer(sockets, maxConnections, tls);
     }
 
     /// <summary>Starts the NBD server on listening, non-blocking sockets; without any it serves what <see cref="NbdServer.Serve"/> is given.</summary>
-    public void StartServer(List<SafeFd> sockets, uint maxConnections) => Server = new NbdServer(_graph, Exports, sockets, maxConnections);
+    public void StartServer(List<SafeFd> sockets, uint maxConnections, NbdTls? tls = null) =>
+        Server = new NbdServer(_graph, Exports, sockets, maxConnections, tls);
 
     /// <summary>Ends all NBD exports and the server.</summary>
     public async IoTask StopServerAsync()

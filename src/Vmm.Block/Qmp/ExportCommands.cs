@@ -21,12 +21,8 @@ public sealed class ExportCommands
 
     /// <summary>Starts the NBD server.</summary>
     [QmpCommand("nbd-server-start", ArgsType = "addr:q,tls-creds:s?,tls-authz:s?,max-connections:i?", AllowPreconfig = true, Since = "1.3")]
-    public void NbdServerStart(SocketAddressLegacy addr, string? tlsCreds, string? tlsAuthz, uint? maxConnections, IMonitorSession session)
-    {
-        // Who may connect is asked only of those who have shown a certificate: without TLS there is nobody to ask about.
-        _ = tlsAuthz;
-        _factory.StartServer(addr, tlsCreds, maxConnections ?? 0, session);
-    }
+    public void NbdServerStart(SocketAddressLegacy addr, string? tlsCreds, string? tlsAuthz, uint? maxConnections, IMonitorSession session) =>
+        _factory.StartServer(addr, tlsCreds, tlsAuthz, maxConnections ?? 0, session);
 
     /// <summary>Exports a node by the name of its back end or its own.</summary>
     [QmpCommand("nbd-server-add", ArgsType = "device:B,writable:b?,name:s?,description:s?,bitmap:s?", AllowPreconfig = true, Since = "1.3")]

@@ -130,8 +130,8 @@ public sealed unsafe class GnuTlsSession : SafeHandle
     /// <summary>Decrypts what has arrived.</summary>
     /// <param name="into">Memory, not empty.</param>
     /// <returns>
-    /// Bytes; 0 when the peer has said that it ends the connection; -EAGAIN when the socket must be readable first; -ECONNRESET when the
-    /// connection was cut off; -EIO when what arrived is not the peer's.
+    /// Bytes; 0 when the peer has said that it ends the connection; -EAGAIN when the socket must be readable first; -ECONNABORTED when
+    /// the connection was cut off; -EIO when what arrived is not the peer's, or an error of the socket or the peer.
     /// </returns>
     public int Read(Span<byte> into)
     {
@@ -313,7 +313,7 @@ public sealed unsafe class GnuTlsSession : SafeHandle
             if (result is not (GnuTls.Again or GnuTls.Interrupted or GnuTls.WarningAlert))
             {
                 Error = (int)result;
-                return result == GnuTls.PrematureTermination || state->Failure != 0 ? -(int)Errno.ECONNRESET : -(int)Errno.EIO;
+                return result == GnuTls.PrematureTermination ? -(int)Errno.ECONNABORTED : -(int)Errno.EIO;
             }
         }
 

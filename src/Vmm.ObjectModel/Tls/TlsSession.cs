@@ -58,7 +58,9 @@ public sealed class TlsSession : IDisposable
         {
             Require(result, "Cannot initialize TLS session");
             string priority = (credentials.Priority ?? "NORMAL") + credentials.PriorityAddition;
-            Require(session.SetPriority(priority), $"Unable to set TLS session priority {priority}");
+            Require(
+                session.SetPriority(priority),
+                credentials.PriorityAddition.Length == 0 ? $"Cannot set default TLS session priority {priority}" : $"Unable to set TLS session priority {priority}");
             Require(session.UseCredentials(), "Cannot set session credentials");
             if (native is { Kind: GnuTlsCredentialsKind.Certificate, IsServer: true })
             {
