@@ -210,7 +210,7 @@ public sealed class MirrorCommands(JobManager jobs)
             Sync = request.Sync,
             Replaces = request.Replaces,
             Granularity = request.Granularity is null or 0
-                ? DirtyBitmap.DefaultGranularity(BlockCopy.ClusterOf(destination))
+                ? DirtyBitmap.DefaultGranularity(destination.Driver.ClusterBytes)
                 : request.Granularity.Value,
             BufferBytes = request.BufSize is null or 0 ? DefaultBufferBytes : request.BufSize.Value,
             IsWriteBlocking = request.CopyMode == MirrorCopyMode.WriteBlocking,
