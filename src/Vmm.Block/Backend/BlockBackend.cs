@@ -40,9 +40,6 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     /// <summary>The use of the node at the top.</summary>
     public BlockEdge? RootEdge => _root;
 
-    /// <summary>Called on the main loop when the medium has another size: for users that are no devices.</summary>
-    public Action? Resized { get; set; }
-
     /// <summary>The device.</summary>
     public IBlockDevice? Device => _device;
 
@@ -217,11 +214,7 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     }
 
     /// <inheritdoc/>
-    public void OnResized(BlockEdge edge) => _graph.MainLoop.RunOrPost(() =>
-    {
-        _device?.OnResized();
-        Resized?.Invoke();
-    });
+    public void OnResized(BlockEdge edge) => _graph.MainLoop.RunOrPost(() => _device?.OnResized());
 
     /// <inheritdoc/>
     public async Task SetLoopAsync(EventLoop.EventLoop loop)

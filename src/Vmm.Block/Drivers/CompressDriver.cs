@@ -25,7 +25,9 @@ public sealed class CompressDriver : FilterDriver
             throw new QapiException($"Compression is not supported for underlying format: {Child.Driver.FormatName}");
         }
 
-        _clusterBytes = Child.Driver.ClusterBytes;
+        ImageDescription image = new();
+        Child.Driver.DescribeImage(image);
+        _clusterBytes = image.ClusterSize;
         return IoTask.CompletedTask;
     }
 
@@ -34,7 +36,7 @@ public sealed class CompressDriver : FilterDriver
     {
         ImageDescription below = new();
         Child.Driver.DescribeImage(below);
-        (image.IsDirty, image.IsCompressed) = (below.IsDirty, below.IsCompressed);
+        (image.ClusterSize, image.IsDirty, image.IsCompressed) = (below.ClusterSize, below.IsDirty, below.IsCompressed);
     }
 
     /// <inheritdoc/>

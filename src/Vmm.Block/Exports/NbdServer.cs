@@ -1,5 +1,4 @@
 using Vmm.Block.Graph;
-using Vmm.Block.Nbd;
 using Vmm.EventLoop;
 using Vmm.Interop;
 
@@ -25,10 +24,8 @@ public sealed class NbdServer : IDisposable
     /// <param name="exports">What is served: those of type NBD.</param>
     /// <param name="sockets">The sockets, which the server closes.</param>
     /// <param name="maxConnections">Most connections at a time; 0 for any number.</param>
-    /// <param name="tls">What is asked of clients, which must use TLS; null to serve without.</param>
-    public NbdServer(BlockGraph graph, BlockExports exports, List<SafeFd> sockets, uint maxConnections, NbdTls? tls = null)
+    public NbdServer(BlockGraph graph, BlockExports exports, List<SafeFd> sockets, uint maxConnections)
     {
-        Tls = tls;
         _graph = graph;
         _exports = exports;
         _sockets = sockets;
@@ -44,8 +41,6 @@ public sealed class NbdServer : IDisposable
 
     /// <summary>Connections now.</summary>
     public int Connections => _connections.Count;
-
-    internal NbdTls? Tls { get; }
 
     internal EventLoop.EventLoop MainLoop => _graph.MainLoop;
 

@@ -7,9 +7,7 @@ namespace Vmm.Block.Graph;
 /// <content>Reads that have the image keep what it got from its backing file.</content>
 public sealed partial class BlockNode
 {
-    private const int CopyBytes = 512 << 10;
-
-    private NativeBuffer? _freeCopy;
+    private const int CopyBytes = 256 << 10;
 
     /// <summary>All reads copy what comes from below into the image.</summary>
     public bool CopiesOnRead { get; set; }
@@ -48,7 +46,7 @@ public sealed partial class BlockNode
 
     private async IoTask<int> CopyPartAsync(long offset, int bytes)
     {
-        NativeBuffer buffer = TakeCopyBuffer();
+        using NativeBuffer buffer = new(bytes, Math.Max(_limits.MemoryAlignment, 1));
         IoVectors data = IoVectors.Rent(buffer.Vector(0, bytes));
         int result = await Driver.ReadAsync(offset, data, BlockRequestFlags.None);
         if (result >= 0)
@@ -60,29 +58,13 @@ public sealed partial class BlockNode
 
         _writeGeneration++;
         data.Return();
-        GiveCopyBuffer(buffer);
         return result;
     }
 
-    // One stays with the node: memory that is new for each part costs more than the copy.
-    private NativeBuffer TakeCopyBuffer()
+    private int CopyAlignment()
     {
-        NativeBuffer? buffer = _freeCopy;
-        _freeCopy = null;
-        return buffer ?? new NativeBuffer(CopyBytes, Math.Max(_limits.MemoryAlignment, 4096));
+        Drivers.ImageDescription image = new();
+        Driver.DescribeImage(image);
+        return Math.Max(image.ClusterSize, _limits.RequestAlignment);
     }
-
-    private void GiveCopyBuffer(NativeBuffer buffer)
-    {
-        if (_freeCopy is null)
-        {
-            _freeCopy = buffer;
-        }
-        else
-        {
-            buffer.Dispose();
-        }
-    }
-
-    private int CopyAlignment() => Math.Max(Driver.ClusterBytes, _limits.RequestAlignment);
 }

@@ -93,9 +93,9 @@ public sealed partial class BlockNode
         }
     }
 
-    internal void BeginRequest() => Interlocked.Increment(ref _inFlight);
+    private void BeginRequest() => Interlocked.Increment(ref _inFlight);
 
-    internal void EndRequest()
+    private void EndRequest()
     {
         if (Interlocked.Decrement(ref _inFlight) == 0)
         {

@@ -11,12 +11,10 @@ public sealed partial class BlockNode
     private NativeBuffer? _freePadding;
 
     /// <summary>The node has been closed.</summary>
-    internal void FreeBuffers()
+    internal void FreePadding()
     {
         _freePadding?.Dispose();
         _freePadding = null;
-        _freeCopy?.Dispose();
-        _freeCopy = null;
     }
 
     private async IoTask<int> ReadPaddedAsync(TrackedRequest request, long offset, IoVectors data, BlockRequestFlags flags)

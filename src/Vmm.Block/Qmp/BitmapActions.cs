@@ -95,7 +95,9 @@ internal sealed class AddBitmapAction(BlockGraph graph, BlockDirtyBitmapAdd add)
             throw new QapiException("Bitmap name too long: " + add.Name);
         }
 
-        long granularity = add.Granularity ?? DirtyBitmap.DefaultGranularity(owner.Driver.ClusterBytes);
+        ImageDescription image = new();
+        owner.Driver.DescribeImage(image);
+        long granularity = add.Granularity ?? DirtyBitmap.DefaultGranularity(image.ClusterSize);
         _bitmap = new DirtyBitmap(owner, add.Name, granularity) 
         {
             IsEnabled = !(add.Disabled ?? false),

@@ -119,6 +119,11 @@ internal sealed class PmSmbus : IIoHandler
         }
     }
 
+    public void Reset()
+    {
+        Apply(new PmSmbusState { AuxControl = AuxE32b });
+    }
+
     public PmSmbusState Capture() => new()
     {
         Status = _status,

@@ -49,8 +49,7 @@ public sealed partial class Port92Device : IsaDevice, IIoHandler, IVmStateful
     }
 
     /// <inheritdoc/>
-    /// <remarks>The gate of address line 20 stays as it is.</remarks>
-    public override void Reset() => _value &= unchecked((byte)~FastReset);
+    public override void Reset() => _value = 0;
 
     /// <inheritdoc/>
     public void SaveState(VmStateWriter writer) => new Port92State { Value = _value }.Save(writer);

@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using Vmm.ObjectModel.Virtio;
 using Vmm.ObjectModel.VmState;
 
 namespace Vmm.Devices.Virtio;
@@ -25,7 +24,7 @@ public sealed partial class VirtioBlk
     /// <inheritdoc/>
     protected override void SaveDevice(VmStateWriter writer)
     {
-        foreach (VirtioBlkRequest request in _stopped)
+        foreach (BlkRequest request in _stopped)
         {
             writer.WriteInt8(1);
             if (QueueCount > 1)
@@ -107,7 +106,7 @@ public sealed partial class VirtioBlk
 
     private void Restore(LoadedElement loaded)
     {
-        VirtioBlkRequest request = _free.TryPop(out VirtioBlkRequest? free) ? free : new VirtioBlkRequest();
+        BlkRequest request = _free.TryPop(out BlkRequest? free) ? free : new BlkRequest();
         VirtQueueElement element = request.Element;
         element.Clear();
         element.Id = loaded.Id;

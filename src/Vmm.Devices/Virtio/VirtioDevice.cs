@@ -5,7 +5,6 @@ using Vmm.Memory;
 using Vmm.ObjectModel.Devices;
 using Vmm.ObjectModel.Logging;
 using Vmm.ObjectModel.Qom;
-using Vmm.ObjectModel.Virtio;
 using Vmm.Qapi;
 using Vmm.Qapi.Types;
 
@@ -17,7 +16,7 @@ namespace Vmm.Devices.Virtio;
 /// machine lock is called under it from another loop.
 /// </summary>
 [QomType("virtio-device", Parent = "device", BusType = "virtio-bus")]
-public abstract partial class VirtioDevice : Device, IVirtQueueOwner
+public abstract partial class VirtioDevice : Device
 {
     /// <summary>Most queues of a device.</summary>
     public const int MaxQueues = 1024;
@@ -200,7 +199,7 @@ public abstract partial class VirtioDevice : Device, IVirtQueueOwner
     }
 
     /// <summary>The guest is wrong in a way that ends all service until a reset.</summary>
-    public void Break(string what)
+    internal void Break(string what)
     {
         if (_isBroken)
         {
@@ -217,7 +216,7 @@ public abstract partial class VirtioDevice : Device, IVirtQueueOwner
     }
 
     /// <summary>A queue has used buffers that the driver wants to know of. Any thread.</summary>
-    public void InterruptQueue(int queue) => Interrupt(QueueInterrupt);
+    internal void InterruptQueue() => Interrupt(QueueInterrupt);
 
     /// <summary>The configuration space has changed. Any thread.</summary>
     protected void NotifyConfig()

@@ -128,12 +128,10 @@ public sealed class QedDriver(BlockdevOptionsGenericCowFormat options) : MappedI
     }
 
     /// <inheritdoc/>
-    public override int ClusterBytes => _header!.ClusterBytes;
-
-    /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
-        image.IsDirty = _header!.IsDirty;
+        image.ClusterSize = _header!.ClusterBytes;
+        image.IsDirty = _header.IsDirty;
         image.BackingFile = _backingName;
         image.BackingFormat = _header.HasBacking && _header.IsBackingRaw ? "raw" : null;
     }

@@ -1,4 +1,4 @@
-namespace Vmm.ObjectModel.Virtio;
+namespace Vmm.Devices.Virtio;
 
 /// <summary>Feature bits that are no device's own, and status bits (virtio 1.2, 2.1, 2.2, 6).</summary>
 public static class VirtioFeatures

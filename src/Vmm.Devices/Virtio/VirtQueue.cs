@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 using Vmm.Interop;
 using Vmm.Memory;
 
-namespace Vmm.ObjectModel.Virtio;
+namespace Vmm.Devices.Virtio;
 
 /// <summary>
 /// A virtqueue (virtio 1.2, 2.6 to 2.8). Everything in its rings comes from a guest that may be hostile: each index and length is checked and
@@ -22,19 +22,15 @@ public sealed partial class VirtQueue
     private const ushort AvailNoInterrupt = 1;
     private const ushort UsedNoNotify = 1;
 
-    private readonly IVirtQueueOwner _owner;
-    private IDmaMemory _memory = null!;
+    private readonly VirtioDevice _device;
+    private GuestMemory _memory = null!;
     private ushort _shadowAvail;
     private ushort _signalledUsed;
     private bool _signalledUsedValid;
 
-    /// <summary>A queue without ring.</summary>
-    /// <param name="owner">Whose it is.</param>
-    /// <param name="index">Its number.</param>
-    /// <param name="size">Entries unless the driver wants fewer.</param>
-    public VirtQueue(IVirtQueueOwner owner, int index, int size)
+    internal VirtQueue(VirtioDevice device, int index, int size)
     {
-        _owner = owner;
+        _device = device;
         Index = index;
         DefaultSize = size;
         Reset();
@@ -70,15 +66,13 @@ public sealed partial class VirtQueue
     /// <summary>Buffers taken and not given back.</summary>
     public int InUse { get; private set; }
 
-    private bool IsPacked => (_owner.GuestFeatures & VirtioFeatures.PackedRing) != 0;
+    private bool IsPacked => (_device.GuestFeatures & VirtioFeatures.PackedRing) != 0;
 
-    private bool HasEventIndex => (_owner.GuestFeatures & VirtioFeatures.EventIndex) != 0;
+    private bool HasEventIndex => (_device.GuestFeatures & VirtioFeatures.EventIndex) != 0;
 
-    /// <summary>Says where rings and buffers are.</summary>
-    public void Attach(IDmaMemory memory) => _memory = memory;
+    internal void Attach(GuestMemory memory) => _memory = memory;
 
-    /// <summary>Forgets the ring.</summary>
-    public void Reset()
+    internal void Reset()
     {
         Size = DefaultSize;
         Alignment = 4096;
@@ -121,25 +115,16 @@ public sealed partial class VirtQueue
     public void SetAddresses(ulong descriptors, ulong available, ulong used) =>
         (Descriptors, Available, Used) = (descriptors, available, used);
 
-    /// <summary>Begins at an index of a split ring; the used ring tells how far it was used. What was taken before is given up.</summary>
-    public void Start(ushort lastAvailable)
-    {
-        ForgetPosition();
-        LastAvailable = lastAvailable;
-        _shadowAvail = lastAvailable;
-        UsedIndex = ReadU16(Used + 2);
-    }
-
     /// <summary>Takes the next available buffer; false when there is none, or when the device is broken (now).</summary>
     public bool TryPop(VirtQueueElement element)
     {
         element.Clear();
-        if (_owner.IsBroken || Descriptors == 0 || Available == 0)
+        if (_device.IsBroken || Descriptors == 0 || Available == 0)
         {
             return false;
         }
 
-        element.View = _memory.Current;
+        element.View = _memory.Space.View;
         return IsPacked ? TryPopPacked(element) : TryPopSplit(element);
     }
 
@@ -150,7 +135,7 @@ public sealed partial class VirtQueue
     {
         element.MarkDirty(_memory);
         InUse--;
-        if (_owner.IsBroken || Used == 0)
+        if (_device.IsBroken || Used == 0)
         {
             return;
         }
@@ -166,7 +151,7 @@ public sealed partial class VirtQueue
 
         if (ShouldNotify())
         {
-            _owner.InterruptQueue(Index);
+            _device.InterruptQueue();
         }
     }
 
@@ -202,7 +187,7 @@ public sealed partial class VirtQueue
     {
         get
         {
-            if (_owner.IsBroken || Descriptors == 0 || Available == 0)
+            if (_device.IsBroken || Descriptors == 0 || Available == 0)
             {
                 return true;
             }
@@ -212,7 +197,7 @@ public sealed partial class VirtQueue
     }
 
     /// <summary>Goes on where another process stopped; what a split ring's memory tells is taken from there.</summary>
-    public void Restore(in QueueState state, bool hasAddresses)
+    internal void Restore(in QueueState state, bool hasAddresses)
     {
         ForgetPosition();
         Size = (int)state.Size;
@@ -239,9 +224,9 @@ public sealed partial class VirtQueue
     }
 
     /// <summary>Maps a buffer that was taken in another process. False for what is not memory; the device is broken then.</summary>
-    public bool Remap(VirtQueueElement element, ReadOnlySpan<(ulong Address, uint Length)> output, ReadOnlySpan<(ulong Address, uint Length)> input)
+    internal bool Remap(VirtQueueElement element, ReadOnlySpan<(ulong Address, uint Length)> output, ReadOnlySpan<(ulong Address, uint Length)> input)
     {
-        element.View = _memory.Current;
+        element.View = _memory.Space.View;
         foreach ((ulong address, uint length) in output)
         {
             if (!Add(element, new Descriptor(address, length, 0, 0)))
@@ -446,7 +431,7 @@ public sealed partial class VirtQueue
             return ShouldNotifyPacked();
         }
 
-        if ((_owner.GuestFeatures & VirtioFeatures.NotifyOnEmpty) != 0 && InUse == 0 && IsEmpty)
+        if ((_device.GuestFeatures & VirtioFeatures.NotifyOnEmpty) != 0 && InUse == 0 && IsEmpty)
         {
             return true;
         }
@@ -505,7 +490,7 @@ public sealed partial class VirtQueue
 
     private bool Fail(string what)
     {
-        _owner.Break(what);
+        _device.Break(what);
         return false;
     }
 
