@@ -16,6 +16,7 @@ public static partial class Libc
     public const short F_RDLCK = 0, F_WRLCK = 1, F_UNLCK = 2;
     public const uint S_IFMT = 0xF000, S_IFIFO = 0x1000, S_IFCHR = 0x2000, S_IFDIR = 0x4000, S_IFBLK = 0x6000, S_IFREG = 0x8000,
         S_IFSOCK = 0xC000;
+    public const uint SYNC_FILE_RANGE_WRITE = 2;
     public const int FALLOC_FL_KEEP_SIZE = 1, FALLOC_FL_PUNCH_HOLE = 2, FALLOC_FL_ZERO_RANGE = 16;
     public const int LOCK_SH = 1, LOCK_EX = 2, LOCK_NB = 4, LOCK_UN = 8;
 

@@ -206,6 +206,13 @@ public static unsafe partial class Libc
     /// <summary>fdatasync(2).</summary>
     public static Errno FDataSync(int fd) => Native.CheckErrno(Native.fdatasync(fd));
 
+    /// <summary>
+    /// sync_file_range(2) with SYNC_FILE_RANGE_WRITE: has the kernel begin to write a range of the page cache to the file. Promises nothing, and
+    /// takes no error away from a later flush.
+    /// </summary>
+    public static Errno StartWriteOut(int fd, long offset, long length) =>
+        Native.CheckErrno(Native.sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE));
+
     /// <summary>fstat(2).</summary>
     public static Errno FStat(int fd, out FileStatus status)
     {

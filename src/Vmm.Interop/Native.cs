@@ -47,6 +47,7 @@ internal static unsafe partial class Native
     [LibraryImport(LibC)] internal static partial int fallocate(int fd, int mode, long offset, long length);
     [LibraryImport(LibC)] internal static partial int fsync(int fd);
     [LibraryImport(LibC)] internal static partial int fdatasync(int fd);
+    [LibraryImport(LibC)] internal static partial int sync_file_range(int fd, long offset, long length, uint flags);
     [LibraryImport(LibC)] internal static partial int fstat(int fd, FileStatus* status);
     [LibraryImport(LibC)] internal static partial int stat(byte* path, FileStatus* status);
     [LibraryImport(LibC)] internal static partial int access(byte* path, int mode);

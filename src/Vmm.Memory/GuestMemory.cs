@@ -4,9 +4,12 @@ namespace Vmm.Memory;
 /// Guest memory as a bus master sees it (DMA): little-endian values and byte runs, with written pages logged. A device has its own
 /// instance, which remembers the range it used last; usable from any thread. Nothing here throws for what a guest asks.
 /// </summary>
-public sealed class GuestMemory(AddressSpace space)
+public sealed class GuestMemory(AddressSpace space) : IDmaMemory
 {
     private FlatRange? _last;
+
+    /// <inheritdoc/>
+    public object? Current => Space.View;
 
     /// <summary>The space that is accessed.</summary>
     public AddressSpace Space { get; } = space;

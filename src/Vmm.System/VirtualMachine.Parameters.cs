@@ -148,7 +148,7 @@ internal sealed partial class VirtualMachine
         };
     }
 
-    private void CheckCpuCount(string what, int count, string? location)
+    private void CheckCpuCount(string what, int count)
     {
         if (_accelerator is not KvmAccelerator kvm)
         {
@@ -161,10 +161,7 @@ internal sealed partial class VirtualMachine
         most = most == 0 ? recommended : most;
         if (count > recommended)
         {
-            Reporter.Report(
-                DiagnosticKind.Warning,
-                location,
-                $"Number of {what} cpus requested ({count}) exceeds the recommended cpus supported by KVM ({recommended})");
+            Reporter.Warning($"Number of {what} cpus requested ({count}) exceeds the recommended cpus supported by KVM ({recommended})");
         }
 
         if (count > most)

@@ -123,8 +123,7 @@ public sealed class BackupTests : Qcow2Fixture
         Create("c.qcow2", "2M");
         Graph.AddMonitorOwned(Open($$"""{'driver': 'qcow2', 'node-name': 'c', 'file': {'driver': 'file', 'filename': '{{PathOf("c.qcow2")}}'} }"""));
         byte[] before = (byte[])_model.Clone();
-        Run(_backups.BlockdevBackup(
-            MirrorSyncMode.Full, "src", "c", null, null, null, "b", null, null, compress: true, null, null, null, null));
+        Run(_backups.BlockdevBackup(new BlockdevBackup { Sync = MirrorSyncMode.Full, Device = "src", Target = "c", JobId = "b", Compress = true }));
         WriteWhileRunning(20);
         Loop.RunUntil(Graph.DeleteAsync(Graph.Find("c")!));
         Img("check", "-q", PathOf("c.qcow2"));
@@ -208,20 +207,24 @@ public sealed class BackupTests : Qcow2Fixture
     public void BackupsAndMirrorsMakeTheirFiles()
     {
         byte[] before = (byte[])_model.Clone();
-        Run(_backups.DriveBackup(
-            MirrorSyncMode.None, "src", PathOf("none.qcow2"), null, null, "qcow2", null, null, null, "b", null, null, null, null, null, null));
+        Run(_backups.DriveBackup(new DriveBackup
+        {
+            Sync = MirrorSyncMode.None, Device = "src", Target = PathOf("none.qcow2"), Format = "qcow2", JobId = "b",
+        }));
         WriteOnce();
         byte[] shown = ReadAll(Graph.Nodes.First(static n => n.Driver.FormatName == "qcow2"));
         Assert.That(shown, Is.EqualTo(before));
         Run(_commands.Cancel("b"));
         WriteWhileRunning(0);
         before = (byte[])_model.Clone();
-        Run(_backups.DriveBackup(
-            MirrorSyncMode.Full, "src", PathOf("full.qcow2"), null, null, "qcow2", null, null, null, "b", null, null, null, null, null, null));
+        Run(_backups.DriveBackup(new DriveBackup
+        {
+            Sync = MirrorSyncMode.Full, Device = "src", Target = PathOf("full.qcow2"), Format = "qcow2", JobId = "b",
+        }));
         WriteWhileRunning(5);
         Assert.That(Convert(PathOf("full.qcow2")), Is.EqualTo(before));
         Run(new MirrorCommands(_jobs).DriveMirror(
-            MirrorSyncMode.Full, "src", PathOf("m.qcow2"), null, null, "qcow2", "m", null, null, null, null, null, null, "b", MirrorCopyMode.WriteBlocking, null, null));
+            "b", "src", PathOf("m.qcow2"), "qcow2", "m", null, MirrorSyncMode.Full, null, null, null, null, null, null, null, MirrorCopyMode.WriteBlocking, null, null));
         while (_jobs.Find("b")!.Status != JobStatus.Ready)
         {
             WriteOnce();
@@ -246,7 +249,7 @@ public sealed class BackupTests : Qcow2Fixture
     private void Run(Task task) => Loop.RunUntil(task);
 
     private void Backup(MirrorSyncMode sync, string? bitmap = null, long? speed = null) => Run(_backups.BlockdevBackup(
-        sync, "src", "dst", speed, null, null, "b", bitmap, null, null, null, null, null, null));
+        new BlockdevBackup { Sync = sync, Device = "src", Target = "dst", Speed = speed, JobId = "b", Bitmap = bitmap }));
 
     private void WriteOnce()
     {

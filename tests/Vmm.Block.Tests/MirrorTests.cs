@@ -157,7 +157,7 @@ public sealed class MirrorTests : BlockFixture
     }
 
     private void Mirror(long? speed = null) => Loop.RunUntil(_mirrors.BlockdevMirror(
-        MirrorSyncMode.Full, "src", "dst", null, speed, null, null, null, null, "m", null, null, null, null));
+        "m", "src", "dst", null, MirrorSyncMode.Full, speed, null, null, null, null, null, null, null, null));
 
     private void Write(BlockBackend disk, byte[] model, Random random)
     {

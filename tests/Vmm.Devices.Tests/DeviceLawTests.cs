@@ -16,6 +16,10 @@ public sealed class DeviceLawTests
     private static readonly (ulong First, int Count)[] s_migratedPorts =
         [.. s_ports.Where(static p => p.First is not (0x00 or 0xc0))];
 
+    // The clock keeps time and RAM on its battery; of the others firmware relies on what a reset leaves, and comparing with the real emulator
+    // through qtest shows what that is.
+    private static readonly string[] s_keepers = ["mc146818rtc", "dma", "port92", "I440FX", "piix4_pm"];
+
     [Test]
     public void SaveLoadSaveIsByteIdentical([Range(1, 12)] int seed)
     {
@@ -69,8 +73,7 @@ public sealed class DeviceLawTests
         {
             Assert.That(Convert.ToHexString(twice[name]), Is.EqualTo(Convert.ToHexString(bytes)), name);
 
-            // The clock keeps time and RAM on its battery.
-            if (name != "mc146818rtc/0")
+            if (!s_keepers.Contains(name.Split('/')[^2]))
             {
                 Assert.That(Convert.ToHexString(bytes), Is.EqualTo(Convert.ToHexString(powerOn[name])), name);
             }

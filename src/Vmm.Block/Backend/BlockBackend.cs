@@ -40,6 +40,9 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     /// <summary>The use of the node at the top.</summary>
     public BlockEdge? RootEdge => _root;
 
+    /// <summary>Called on the main loop when the medium has another size: for users that are no devices.</summary>
+    public Action? Resized { get; set; }
+
     /// <summary>The device.</summary>
     public IBlockDevice? Device => _device;
 
@@ -214,7 +217,11 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     }
 
     /// <inheritdoc/>
-    public void OnResized(BlockEdge edge) => _graph.MainLoop.RunOrPost(() => _device?.OnResized());
+    public void OnResized(BlockEdge edge) => _graph.MainLoop.RunOrPost(() =>
+    {
+        _device?.OnResized();
+        Resized?.Invoke();
+    });
 
     /// <inheritdoc/>
     public async Task SetLoopAsync(EventLoop.EventLoop loop)

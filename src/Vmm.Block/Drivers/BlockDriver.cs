@@ -183,6 +183,9 @@ public abstract class BlockDriver
     {
     }
 
+    /// <summary>Bytes of a cluster, in which the image allocates; 0 when there are none.</summary>
+    public virtual int ClusterBytes => 0;
+
     /// <summary>Adds what query-block's "image" shows beyond the common members.</summary>
     public virtual void DescribeImage(ImageDescription image)
     {
@@ -206,9 +209,6 @@ public abstract class ReopenStep
 /// <summary>What a driver tells about its image.</summary>
 public sealed class ImageDescription
 {
-    /// <summary>Bytes of a cluster; 0 when there are none.</summary>
-    public int ClusterSize { get; set; }
-
     /// <summary>The image was not closed properly.</summary>
     public bool? IsDirty { get; set; }
 

@@ -3,6 +3,7 @@ using Vmm.Block.Drivers.Images;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
+using Vmm.ObjectModel.Qom;
 using Vmm.Qapi;
 
 namespace Vmm.Block.Drivers;
@@ -12,6 +13,9 @@ public sealed partial class BlockDriverRegistry
 {
     /// <summary>The text of a secret object by its id; throws a <see cref="QapiException"/> when there is none.</summary>
     public Func<string, string> FindSecret { get; set; } = static id => throw new QapiException($"No secret with id '{id}'");
+
+    /// <summary>Finds an operator's object by its id; null when there is none. Main loop, or the loop of a node.</summary>
+    public Func<string, QomObject?> FindObject { get; set; } = static _ => null;
 
     private static List<ChildDefinition> CowChildren(BlockdevOptionsGenericCowFormat options)
     {
@@ -28,6 +32,7 @@ public sealed partial class BlockDriverRegistry
     {
         AddImage(BlockdevDriver.Bochs, static () => new BochsDriver(), static (head, _) => BochsHeader.Probe(head));
         AddImage(BlockdevDriver.Cloop, () => new CloopDriver(workers), static (head, _) => CloopHeader.Probe(head));
+        AddImage(BlockdevDriver.Dmg, () => new DmgDriver(workers), static (_, name) => DmgDriver.Probe(name));
         AddImage(BlockdevDriver.Parallels, static () => new ParallelsDriver(), static (head, _) => ParallelsHeader.Probe(head));
         AddImage(BlockdevDriver.Vdi, static () => new VdiDriver(), static (head, _) => VdiHeader.Probe(head));
         AddImage(BlockdevDriver.Vhdx, static () => new VhdxDriver(), static (head, _) => VhdxFormat.Probe(head));

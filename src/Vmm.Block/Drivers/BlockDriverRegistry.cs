@@ -92,7 +92,7 @@ public sealed partial class BlockDriverRegistry
         });
         Add(BlockdevDriver.File, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_file, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.File!, isDevice: false, fdSets, workers), CreateImage = (_, o) => new FileCreation(o.File!).CreateAsync(workers) });
         Add(BlockdevDriver.HostDevice, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_hostDevice, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.HostDevice!, isDevice: true, fdSets, workers) });
-        Add(BlockdevDriver.Nbd, new BlockDriverInfo { IsProtocol = true, Protocols = s_nbd, ParseName = NbdNames.Parse, Normalise = NbdNames.Normalise, Create = o => new NbdDriver(o.Nbd!, workers) });
+        Add(BlockdevDriver.Nbd, new BlockDriverInfo { IsProtocol = true, Protocols = s_nbd, ParseName = NbdNames.Parse, Normalise = NbdNames.Normalise, Create = o => new NbdDriver(o.Nbd!, workers, FindObject) });
         Add(BlockdevDriver.NullCo, new BlockDriverInfo { IsProtocol = true, Protocols = ["null-co"], ParseName = ImageNames.ParseNull, Create = static o => new NullDriver("null-co", o.NullCo!) });
         Add(BlockdevDriver.NullAio, new BlockDriverInfo { IsProtocol = true, Protocols = ["null-aio"], ParseName = ImageNames.ParseNull, Create = static o => new NullDriver("null-aio", o.NullAio!) });
         Add(BlockdevDriver.Qcow2, new BlockDriverInfo

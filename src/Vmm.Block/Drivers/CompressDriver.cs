@@ -25,9 +25,7 @@ public sealed class CompressDriver : FilterDriver
             throw new QapiException($"Compression is not supported for underlying format: {Child.Driver.FormatName}");
         }
 
-        ImageDescription image = new();
-        Child.Driver.DescribeImage(image);
-        _clusterBytes = image.ClusterSize;
+        _clusterBytes = Child.Driver.ClusterBytes;
         return IoTask.CompletedTask;
     }
 
@@ -36,7 +34,7 @@ public sealed class CompressDriver : FilterDriver
     {
         ImageDescription below = new();
         Child.Driver.DescribeImage(below);
-        (image.ClusterSize, image.IsDirty, image.IsCompressed) = (below.ClusterSize, below.IsDirty, below.IsCompressed);
+        (image.IsDirty, image.IsCompressed) = (below.IsDirty, below.IsCompressed);
     }
 
     /// <inheritdoc/>

@@ -32,6 +32,9 @@ public abstract class FilterDriver : BlockDriver
     public override void RefreshLimits(ref BlockLimits limits) => limits.RequestAlignment = Child.Limits.RequestAlignment;
 
     /// <inheritdoc/>
+    public override int ClusterBytes => Child.Driver.ClusterBytes;
+
+    /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
         Child.Driver.DescribeImage(image);

@@ -16,6 +16,7 @@ public sealed class NullDriver : BlockDriver
     private readonly long _bytes;
     private readonly long _latencyNs;
     private readonly bool _isZeroing;
+    private readonly Stack<Delay> _delays = new();
 
     /// <summary>As the options say.</summary>
     public NullDriver(string name, BlockdevOptionsNull options)
@@ -90,13 +91,30 @@ public sealed class NullDriver : BlockDriver
     public override IoTask TruncateAsync(long length, bool exact, PreallocMode prealloc, bool zeroed) =>
         throw new QapiException("Image format driver does not support resize");
 
-    private IoTask<int> DelayAsync() => _latencyNs == 0 ? new(0) : DelaySlowAsync();
+    /// <inheritdoc/>
+    public override void OnLoopChanged() => _delays.Clear();
 
-    private async IoTask<int> DelaySlowAsync()
+    private IoTask<int> DelayAsync() => _latencyNs == 0 ? new(0) : (_delays.TryPop(out Delay? free) ? free : new Delay(this)).StartAsync();
+
+    /// <summary>A request that takes its time. Reused.</summary>
+    private sealed class Delay
     {
-        IoCompletion<int> done = new();
-        LoopTimer timer = Node.Loop.CreateTimer(ClockType.Realtime, () => done.SetResult(0));
-        timer.ArmAfter(_latencyNs);
-        return await done.Task;
+        private readonly NullDriver _driver;
+        private readonly LoopTimer _timer;
+        private readonly IoCompletion<int> _done = new();
+
+        internal Delay(NullDriver driver)
+        {
+            _driver = driver;
+            _timer = driver.Node.Loop.CreateTimer(ClockType.Realtime, () => _done.SetResult(0));
+        }
+
+        internal async IoTask<int> StartAsync()
+        {
+            _timer.ArmAfter(_driver._latencyNs);
+            int result = await _done.Task;
+            _driver._delays.Push(this);
+            return result;
+        }
     }
 }

@@ -30,6 +30,9 @@ public abstract class BlockExport
     /// <summary>Somebody is connected.</summary>
     public abstract bool IsUsed { get; }
 
+    /// <summary>Ends only by force while it is used.</summary>
+    public virtual bool NeedsForce => IsUsed;
+
     internal BlockExports? Owner { get; set; }
 
     /// <summary>Turns all users away; the export ends with the last of them.</summary>

@@ -1,5 +1,6 @@
 using Vmm.Block.Backend;
 using Vmm.Block.Bitmaps;
+using Vmm.Block.Exports.VhostUser;
 using Vmm.Block.Graph;
 using Vmm.Block.Nbd;
 using Vmm.Block.Qmp;
@@ -8,6 +9,7 @@ using Vmm.Interop;
 using Vmm.ObjectModel.Objects;
 using Vmm.ObjectModel.Qom;
 using Vmm.ObjectModel.Sockets;
+using Vmm.ObjectModel.Tls;
 using Vmm.Qapi;
 using Vmm.Qapi.Options;
 using Vmm.Qapi.Types;
@@ -41,9 +43,10 @@ public sealed class BlockExportFactory
     /// <summary>Starts the NBD server.</summary>
     /// <param name="address">Where it listens.</param>
     /// <param name="tlsCredentials">Id of an object with TLS credentials; null for none.</param>
+    /// <param name="authorization">Id of the object that decides which clients of TLS are let in; null for all.</param>
     /// <param name="maxConnections">Most connections at a time; 0 for any number.</param>
     /// <param name="session">The monitor whose descriptors an address may name.</param>
-    public void StartServer(SocketAddressLegacy address, string? tlsCredentials, uint maxConnections, IMonitorSession? session)
+    public void StartServer(SocketAddressLegacy address, string? tlsCredentials, string? authorization, uint maxConnections, IMonitorSession? session)
     {
         if (Server is not null)
         {
@@ -51,19 +54,26 @@ public sealed class BlockExportFactory
         }
 
         List<SafeFd> sockets = SocketEndpoints.Listen(address, name => SocketEndpoints.FindFd(session, name), Backlog);
-        if (tlsCredentials is not null)
+        NbdTls? tls = null;
+        try
+        {
+            // Who may connect is asked only of those who have shown a certificate: without TLS there is nobody to ask about.
+            tls = tlsCredentials is null
+                ? null
+                : new NbdTls(TlsCredentials.Find(_objects, tlsCredentials, isServer: true), new TlsPeerPolicy(_objects, null, authorization));
+        }
+        catch (QapiException)
         {
             sockets.ForEach(static s => s.Dispose());
-            throw new QapiException(_objects(tlsCredentials) is null
-                ? $"No TLS credentials with id '{tlsCredentials}'"
-                : $"Object with id '{tlsCredentials}' is not TLS credentials");
+            throw;
         }
 
-        StartServer(sockets, maxConnections);
+        StartServer(sockets, maxConnections, tls);
     }
 
     /// <summary>Starts the NBD server on listening, non-blocking sockets; without any it serves what <see cref="NbdServer.Serve"/> is given.</summary>
-    public void StartServer(List<SafeFd> sockets, uint maxConnections) => Server = new NbdServer(_graph, Exports, sockets, maxConnections);
+    public void StartServer(List<SafeFd> sockets, uint maxConnections, NbdTls? tls = null) =>
+        Server = new NbdServer(_graph, Exports, sockets, maxConnections, tls);
 
     /// <summary>Ends all NBD exports and the server.</summary>
     public async IoTask StopServerAsync()
@@ -79,7 +89,9 @@ public sealed class BlockExportFactory
     public NbdServer RequireServer() => Server ?? throw new QapiException("NBD server not running");
 
     /// <summary>Makes an export.</summary>
-    public async IoTask AddAsync(BlockExportOptions options)
+    /// <param name="options">Which.</param>
+    /// <param name="session">The monitor whose descriptors an address may name.</param>
+    public async IoTask AddAsync(BlockExportOptions options, IMonitorSession? session = null)
     {
         if (!OptionErrors.IsIdentifier(options.Id))
         {
@@ -111,7 +123,9 @@ public sealed class BlockExportFactory
         try
         {
             await MoveAsync(backend, node, thread, options.FixedIothread ?? false);
-            Exports.Add(MakeNbd(options, options.Nbd!, backend, node, isWritable));
+            Exports.Add(options.Type == BlockExportType.Nbd
+                ? MakeNbd(options, options.Nbd!, backend, node, isWritable)
+                : MakeVhostUser(options, backend, session));
         }
         catch (QapiException)
         {
@@ -135,6 +149,20 @@ public sealed class BlockExportFactory
         {
             // Other users keep the node where it is, which serves as well.
         }
+    }
+
+    private VhostUserExport MakeVhostUser(BlockExportOptions options, BlockBackend backend, IMonitorSession? session)
+    {
+        VhostUserExport.Check(options);
+        SocketAddress address = options.VhostUserBlk!.Addr;
+        if (address.Type == SocketAddressType.Inet)
+        {
+            throw new QapiException("Only socket address types 'unix' and 'fd' are supported");
+        }
+
+        SafeFd listener = SocketEndpoints.Listen(address.ToLegacy(), name => SocketEndpoints.FindFd(session, name), Backlog)[0];
+        string? path = address.Unix is { Abstract: not true, Path.Length: > 0 } unix ? unix.Path : null;
+        return new VhostUserExport(options, backend, _graph.MainLoop, listener, path);
     }
 
     private NbdExport MakeNbd(BlockExportOptions options, BlockExportOptionsNbd nbd, BlockBackend backend, BlockNode node, bool isWritable)

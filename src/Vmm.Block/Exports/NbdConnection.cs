@@ -4,6 +4,7 @@ using Vmm.EventLoop;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.ObjectModel.Block;
+using Vmm.Qapi;
 
 namespace Vmm.Block.Exports;
 
@@ -23,6 +24,7 @@ internal sealed partial class NbdConnection
     private NbdExport? _contextExport;
     private bool _isStructured;
     private bool _hasNoZeroes;
+    private bool _isSecure;
     private bool[] _contexts = [];
 
     internal NbdConnection(NbdServer server, SafeFd socket)
@@ -41,6 +43,7 @@ internal sealed partial class NbdConnection
     {
         Continue,
         Transmit,
+        StartTls,
         Close,
     }
 
@@ -138,7 +141,27 @@ internal sealed partial class NbdConnection
             {
                 return true;
             }
+
+            if (step == Step.StartTls && !await StartTlsAsync())
+            {
+                return false;
+            }
         }
+    }
+
+    // Whoever fails is not told more than that the connection ends.
+    private async IoTask<bool> StartTlsAsync()
+    {
+        try
+        {
+            _isSecure = await _server.Tls!.StartAsync(_socket) == 0;
+        }
+        catch (QapiException)
+        {
+            _isSecure = false;
+        }
+
+        return _isSecure;
     }
 
     private async IoTask<int> SendAnswerAsync()
@@ -151,6 +174,17 @@ internal sealed partial class NbdConnection
 
     private Step Handle(NbdOption option, ReadOnlySpan<byte> data)
     {
+        if (_server.Tls is not null && !_isSecure && option != NbdOption.StartTls)
+        {
+            // "NBD_OPT_EXPORT_NAME" has no error replies.
+            if (option != NbdOption.ExportName)
+            {
+                _answer.Reply(option, NbdOptionReply.ErrorTlsRequired, $"Option 0x{(uint)option:x} not permitted before TLS");
+            }
+
+            return option is NbdOption.ExportName or NbdOption.Abort ? Step.Close : Step.Continue;
+        }
+
         switch (option)
         {
             case NbdOption.ExportName:
@@ -162,8 +196,7 @@ internal sealed partial class NbdConnection
                 OnList(data);
                 return Step.Continue;
             case NbdOption.StartTls:
-                _answer.Reply(option, data.IsEmpty ? NbdOptionReply.ErrorPolicy : NbdOptionReply.ErrorInvalid, data.IsEmpty ? "TLS not configured" : HasLength(option));
-                return Step.Continue;
+                return OnStartTls(data);
             case NbdOption.Info or NbdOption.Go:
                 return OnInfo(option, data);
             case NbdOption.StructuredReply:
@@ -179,6 +212,28 @@ internal sealed partial class NbdConnection
     }
 
     private static string HasLength(NbdOption option) => $"option {(uint)option} should have zero length";
+
+    // "NBD_OPT_STARTTLS". A client that gets it wrong where it is needed has no other way in.
+    private Step OnStartTls(ReadOnlySpan<byte> data)
+    {
+        if (!data.IsEmpty)
+        {
+            _answer.Reply(NbdOption.StartTls, NbdOptionReply.ErrorInvalid, HasLength(NbdOption.StartTls));
+            return _server.Tls is null || _isSecure ? Step.Continue : Step.Close;
+        }
+
+        if (_server.Tls is null || _isSecure)
+        {
+            _answer.Reply(
+                NbdOption.StartTls,
+                _isSecure ? NbdOptionReply.ErrorInvalid : NbdOptionReply.ErrorPolicy,
+                _isSecure ? "TLS already enabled" : "TLS not configured");
+            return Step.Continue;
+        }
+
+        _answer.Reply(NbdOption.StartTls, NbdOptionReply.Ack);
+        return Step.StartTls;
+    }
 
     private void OnStructuredReply(ReadOnlySpan<byte> data)
     {

@@ -1,4 +1,5 @@
 using Vmm.Block.Graph;
+using Vmm.Block.Nbd;
 using Vmm.EventLoop;
 using Vmm.Interop;
 
@@ -24,8 +25,10 @@ public sealed class NbdServer : IDisposable
     /// <param name="exports">What is served: those of type NBD.</param>
     /// <param name="sockets">The sockets, which the server closes.</param>
     /// <param name="maxConnections">Most connections at a time; 0 for any number.</param>
-    public NbdServer(BlockGraph graph, BlockExports exports, List<SafeFd> sockets, uint maxConnections)
+    /// <param name="tls">What is asked of clients, which must use TLS; null to serve without.</param>
+    public NbdServer(BlockGraph graph, BlockExports exports, List<SafeFd> sockets, uint maxConnections, NbdTls? tls = null)
     {
+        Tls = tls;
         _graph = graph;
         _exports = exports;
         _sockets = sockets;
@@ -41,6 +44,8 @@ public sealed class NbdServer : IDisposable
 
     /// <summary>Connections now.</summary>
     public int Connections => _connections.Count;
+
+    internal NbdTls? Tls { get; }
 
     internal EventLoop.EventLoop MainLoop => _graph.MainLoop;
 

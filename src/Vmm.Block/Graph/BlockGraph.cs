@@ -296,7 +296,7 @@ public sealed partial class BlockGraph
     {
         _nodes.Remove(node.Name);
         _order.Remove(node);
-        node.FreePadding();
+        node.FreeBuffers();
         while (node.Children.Count > 0)
         {
             BlockEdge edge = node.Children[^1];

@@ -7,7 +7,9 @@ namespace Vmm.Block.Graph;
 /// <content>Reads that have the image keep what it got from its backing file.</content>
 public sealed partial class BlockNode
 {
-    private const int CopyBytes = 256 << 10;
+    private const int CopyBytes = 512 << 10;
+
+    private NativeBuffer? _freeCopy;
 
     /// <summary>All reads copy what comes from below into the image.</summary>
     public bool CopiesOnRead { get; set; }
@@ -46,7 +48,7 @@ public sealed partial class BlockNode
 
     private async IoTask<int> CopyPartAsync(long offset, int bytes)
     {
-        using NativeBuffer buffer = new(bytes, Math.Max(_limits.MemoryAlignment, 1));
+        NativeBuffer buffer = TakeCopyBuffer();
         IoVectors data = IoVectors.Rent(buffer.Vector(0, bytes));
         int result = await Driver.ReadAsync(offset, data, BlockRequestFlags.None);
         if (result >= 0)
@@ -58,13 +60,29 @@ public sealed partial class BlockNode
 
         _writeGeneration++;
         data.Return();
+        GiveCopyBuffer(buffer);
         return result;
     }
 
-    private int CopyAlignment()
+    // One stays with the node: memory that is new for each part costs more than the copy.
+    private NativeBuffer TakeCopyBuffer()
     {
-        Drivers.ImageDescription image = new();
-        Driver.DescribeImage(image);
-        return Math.Max(image.ClusterSize, _limits.RequestAlignment);
+        NativeBuffer? buffer = _freeCopy;
+        _freeCopy = null;
+        return buffer ?? new NativeBuffer(CopyBytes, Math.Max(_limits.MemoryAlignment, 4096));
     }
+
+    private void GiveCopyBuffer(NativeBuffer buffer)
+    {
+        if (_freeCopy is null)
+        {
+            _freeCopy = buffer;
+        }
+        else
+        {
+            buffer.Dispose();
+        }
+    }
+
+    private int CopyAlignment() => Math.Max(Driver.ClusterBytes, _limits.RequestAlignment);
 }

@@ -93,9 +93,9 @@ public sealed partial class BlockNode
         }
     }
 
-    private void BeginRequest() => Interlocked.Increment(ref _inFlight);
+    internal void BeginRequest() => Interlocked.Increment(ref _inFlight);
 
-    private void EndRequest()
+    internal void EndRequest()
     {
         if (Interlocked.Decrement(ref _inFlight) == 0)
         {

@@ -11,10 +11,12 @@ public sealed partial class BlockNode
     private NativeBuffer? _freePadding;
 
     /// <summary>The node has been closed.</summary>
-    internal void FreePadding()
+    internal void FreeBuffers()
     {
         _freePadding?.Dispose();
         _freePadding = null;
+        _freeCopy?.Dispose();
+        _freeCopy = null;
     }
 
     private async IoTask<int> ReadPaddedAsync(TrackedRequest request, long offset, IoVectors data, BlockRequestFlags flags)

@@ -13,6 +13,7 @@ public sealed partial class BlockNode : IBlockParent
 {
     private readonly List<BlockEdge> _children = [];
     private readonly List<BlockEdge> _parents = [];
+    private int _fillers;
     private BlockLimits _limits = new() { RequestAlignment = 1, MemoryAlignment = 1 };
 
     internal BlockNode(BlockGraph graph, string name, bool isNamed, BlockDriver driver, NodeOptions options)
@@ -55,6 +56,14 @@ public sealed partial class BlockNode : IBlockParent
 
     /// <summary>The kind of job that holds the node against deletion; null when none does.</summary>
     public Jobs.JobType? JobInUse { get; set; }
+
+    /// <summary>
+    /// A job writes much to the node and flushes it at its end: what it writes may go to stable storage at once, as nobody will write it again.
+    /// Any thread.
+    /// </summary>
+    public bool IsFilledByJob => Volatile.Read(ref _fillers) > 0;
+
+    internal void AddFiller(int change) => Interlocked.Add(ref _fillers, change);
 
     /// <summary>No node and no job uses this one.</summary>
     public bool IsRoot => _parents.TrueForAll(static edge => edge.Parent is Backend.BlockBackend);

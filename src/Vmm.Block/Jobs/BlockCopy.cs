@@ -27,7 +27,7 @@ public sealed class BlockCopy : IDisposable
     {
         _source = source;
         _copier = new RangeCopier(source, target, BlockRequestFlags.MayUnmap);
-        _targetCluster = ClusterOf(target);
+        _targetCluster = target.Driver.ClusterBytes;
         Cluster = Math.Max(MinCluster, _targetCluster);
         _left = new BitSet(source.Length, Cluster);
     }
@@ -126,13 +126,6 @@ public sealed class BlockCopy : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _copier.Dispose();
-
-    internal static int ClusterOf(BlockNode node)
-    {
-        ImageDescription image = new();
-        node.Driver.DescribeImage(image);
-        return image.ClusterSize;
-    }
 
     private bool Take(ref long offset, long end, out long bytes)
     {

@@ -182,6 +182,7 @@ public sealed class CommitJob : CopyLoop
             BlockPermissions.ConsistentRead | BlockPermissions.WriteUnchanged);
         _base.Insert(_commit.Base);
         Block(_commit.Base);
+        Fill(_commit.Base);
         BlockGraph.FreezeChain(_filter, _commit.Base);
         _isFrozen = true;
     }

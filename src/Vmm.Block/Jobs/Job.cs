@@ -32,6 +32,7 @@ public abstract partial class Job : IBlockParent
     private readonly LoopTimer _timer;
     private readonly List<BlockEdge> _uses = [];
     private readonly List<BlockNode> _blocked = [];
+    private readonly List<BlockNode> _filled = [];
     private int _pauses;
     private bool _isUserPaused;
     private long _sliceEndNs;
@@ -317,6 +318,20 @@ public abstract partial class Job : IBlockParent
         }
     }
 
+    /// <summary>The job writes much to a node and flushes it at its end: see <see cref="BlockNode.IsFilledByJob"/>. Until <see cref="EndUses"/>.</summary>
+    protected void Fill(BlockNode node)
+    {
+        node.AddFiller(1);
+        _filled.Add(node);
+        foreach (BlockEdge edge in node.Children)
+        {
+            if ((edge.Role & ChildRole.Cow) == 0)
+            {
+                Fill(edge.Node);
+            }
+        }
+    }
+
     /// <summary>Ends all uses of nodes.</summary>
     protected void EndUses()
     {
@@ -332,6 +347,8 @@ public abstract partial class Job : IBlockParent
         }
 
         _blocked.Clear();
+        _filled.ForEach(static node => node.AddFiller(-1));
+        _filled.Clear();
     }
 
     /// <summary>The job can be completed from now on.</summary>

@@ -117,6 +117,7 @@ public sealed partial class MirrorJob : Job
         source.AddObserver(job._dirty);
         job.Block(source);
         job.Block(target);
+        job.Fill(target);
         if (mirror.IsWriteBlocking)
         {
             job._filter.Writer = job;

@@ -128,6 +128,7 @@ public sealed class StreamJob : CopyLoop
     {
         const BlockPermissions Kept = BlockPermissions.ConsistentRead | BlockPermissions.WriteUnchanged;
         Use(_filter, "main node", Kept, Kept | BlockPermissions.Write | BlockPermissions.Resize);
+        Fill(_stream.Image);
         Use(_stream.Image, "active node", BlockPermissions.None, Kept | BlockPermissions.Write);
         BlockNode? below = _stream.Bottom.FilteredOrBacking;
         for (BlockNode? node = _stream.Image.FilteredOrBacking; node is not null && node != below; node = node.FilteredOrBacking)

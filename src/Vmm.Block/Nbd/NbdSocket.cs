@@ -2,11 +2,13 @@ using Vmm.EventLoop;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.ObjectModel.Block;
+using Vmm.ObjectModel.Tls;
 
 namespace Vmm.Block.Nbd;
 
 /// <summary>
-/// A connected, non-blocking stream socket whose bytes are awaited. One reader and one writer at a time. After some system calls that found
+/// A connected, non-blocking stream socket whose bytes are awaited, as they are or, after <see cref="StartTlsAsync"/>, those of a TLS session
+/// over it. One reader and one writer at a time. After some system calls that found
 /// data at once the others of the loop have their turn, so that a peer that never pauses holds nobody up. Results are 0 or a negative errno.
 /// Home: the loop given, until <see cref="MoveTo"/>. No allocation in steady state.
 /// </summary>
@@ -20,11 +22,14 @@ internal sealed class NbdSocket
     private readonly NativeBuffer _buffer = new(BufferBytes);
     private readonly IoCompletion<bool> _readable = new();
     private readonly IoCompletion<bool> _writable = new();
+    private readonly Action _resume;
     private FdWatch _watch;
+    private TlsSession? _tls;
     private int _start;
     private int _end;
     private int _budget = TurnBudget;
     private bool _waitsToRead;
+    private bool _isPaused;
     private bool _waitsToWrite;
 
     /// <summary>Takes a connected socket over.</summary>
@@ -32,6 +37,7 @@ internal sealed class NbdSocket
     {
         _fd = fd;
         Loop = loop;
+        _resume = Resume;
         _watch = loop.Watch(fd.Fd, FdEvents.None, OnReady);
     }
 
@@ -43,6 +49,12 @@ internal sealed class NbdSocket
 
     /// <summary>Has bytes that were received and not taken.</summary>
     internal int Buffered => _end - _start;
+
+    /// <summary>The socket, for a session over it.</summary>
+    internal SafeFd Fd => _fd;
+
+    /// <summary>The bytes are those of a TLS session.</summary>
+    internal bool IsSecure => _tls is { IsEstablished: true };
 
     /// <summary>Makes another loop the home. Nobody reads or writes; the caller goes there afterwards.</summary>
     internal void MoveTo(EventLoop.EventLoop loop)
@@ -66,6 +78,7 @@ internal sealed class NbdSocket
         }
 
         IsClosed = true;
+        _tls?.Dispose();
         _watch.Dispose();
         _fd.Dispose();
         if (!_waitsToRead && !_waitsToWrite)
@@ -74,6 +87,40 @@ internal sealed class NbdSocket
         }
 
         Wake(FdEvents.Readable | FdEvents.Writable);
+    }
+
+    /// <summary>
+    /// Has the bytes of a TLS session instead of the socket's own, once its handshake is done. What the peer has sent already is the session's:
+    /// nothing that came in the clear is taken for part of it. Nobody else reads or writes meanwhile.
+    /// </summary>
+    /// <returns>0 or a negative errno.</returns>
+    /// <exception cref="QapiException">The handshake failed, or the peer is not who it should be.</exception>
+    internal async IoTask<int> StartTlsAsync(TlsSession session)
+    {
+        _tls = session;
+        session.Feed(Peek(Buffered));
+        Skip(Buffered);
+        while (true)
+        {
+            if (IsClosed)
+            {
+                return -(int)Errno.ESHUTDOWN;
+            }
+
+            bool isDone = session.Handshake() == 0;
+            if (session.HasOutput)
+            {
+                await WaitWritableAsync();
+            }
+            else if (isDone)
+            {
+                return 0;
+            }
+            else
+            {
+                await WaitReadableAsync();
+            }
+        }
     }
 
     /// <summary>Waits until the buffer has so many bytes, which <see cref="Peek"/> shows.</summary>
@@ -93,7 +140,7 @@ internal sealed class NbdSocket
             }
 
             Compact(count);
-            int n = _budget-- > 0 ? Libc.Recv(_fd.Fd, _buffer.Span[_end..], Libc.MSG_DONTWAIT) : -(int)Errno.EAGAIN;
+            int n = Receive();
             if (n > 0)
             {
                 _end += n;
@@ -142,14 +189,7 @@ internal sealed class NbdSocket
                 continue;
             }
 
-            long n = -(int)Errno.EAGAIN;
-            if (_budget-- > 0)
-            {
-                IoVectors rest = IoVectors.RentSlice(into, offset, length);
-                n = Libc.ReadV(_fd.Fd, rest.Items[..Math.Min(rest.Count, MaxPieces)]);
-                rest.Return();
-            }
-
+            long n = Receive(into, offset, length);
             if (n > 0)
             {
                 offset += n;
@@ -202,12 +242,12 @@ internal sealed class NbdSocket
             long n;
             if (done == 0)
             {
-                n = Libc.WriteV(_fd.Fd, data.Items[..Math.Min(data.Count, MaxPieces)]);
+                n = Send(data.Items);
             }
             else
             {
                 IoVectors rest = IoVectors.RentSlice(data, done, data.Size - done);
-                n = Libc.WriteV(_fd.Fd, rest.Items[..Math.Min(rest.Count, MaxPieces)]);
+                n = Send(rest.Items);
                 rest.Return();
             }
 
@@ -225,13 +265,80 @@ internal sealed class NbdSocket
             }
         }
 
-        return 0;
+        return _tls is { HasOutput: true } ? await FlushAsync() : 0;
     }
+
+    private async IoTask<int> FlushAsync()
+    {
+        while (!IsClosed)
+        {
+            int result = _tls!.Flush();
+            if (result != -(int)Errno.EAGAIN)
+            {
+                return result;
+            }
+
+            await WaitWritableAsync();
+        }
+
+        return -(int)Errno.ESHUTDOWN;
+    }
+
+    private int Receive()
+    {
+        if (_budget-- <= 0)
+        {
+            return Pause();
+        }
+
+        return _tls is { } session ? session.Read(_buffer.Span[_end..]) : Libc.Recv(_fd.Fd, _buffer.Span[_end..], Libc.MSG_DONTWAIT);
+    }
+
+    private long Receive(IoVectors into, long offset, long length)
+    {
+        if (_budget-- <= 0)
+        {
+            return Pause();
+        }
+
+        IoVectors rest = IoVectors.RentSlice(into, offset, length);
+        long n = _tls is { } session ? session.Read(rest.Items[0]) : Libc.ReadV(_fd.Fd, rest.Items[..Math.Min(rest.Count, MaxPieces)]);
+        rest.Return();
+        return n;
+    }
+
+    // A session may hold bytes of which the socket knows nothing any more: then the loop itself says when to go on.
+    private int Pause()
+    {
+        _isPaused = _tls is not null;
+        return -(int)Errno.EAGAIN;
+    }
+
+    private void Resume()
+    {
+        _isPaused = false;
+        _budget = TurnBudget;
+        if (_waitsToRead && !IsClosed)
+        {
+            Wake(FdEvents.Readable);
+        }
+    }
+
+    private long Send(ReadOnlySpan<IoVec> data) =>
+        _tls is { } session ? session.Write(data) : Libc.WriteV(_fd.Fd, data[..Math.Min(data.Length, MaxPieces)]);
 
     private IoTask<bool> WaitReadableAsync()
     {
         _waitsToRead = true;
-        _watch.Interest |= FdEvents.Readable;
+        if (_isPaused)
+        {
+            Loop.Post(_resume);
+        }
+        else
+        {
+            _watch.Interest |= FdEvents.Readable;
+        }
+
         return _readable.Task;
     }
 
@@ -281,7 +388,7 @@ internal sealed class NbdSocket
             }
         }
 
-        if (_waitsToRead && (ready & FdEvents.Readable) != 0)
+        if (_waitsToRead && (ready & FdEvents.Readable) != 0 && (!_isPaused || IsClosed))
         {
             _waitsToRead = false;
             _readable.SetResult(true);

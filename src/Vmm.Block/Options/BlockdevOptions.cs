@@ -27,6 +27,9 @@ public enum BlockdevDriver
     /// <summary>A filter that copies what is read out of backing files.</summary>
     CopyOnRead,
 
+    /// <summary>A disk image of macOS.</summary>
+    Dmg,
+
     /// <summary>A file of the host.</summary>
     File,
 
@@ -155,6 +158,7 @@ public sealed partial record BlockdevOptions
     [QapiBranch("bochs")]
     [QapiBranch("cloop")]
     [QapiBranch("compress")]
+    [QapiBranch("dmg")]
     [QapiBranch("parallels")]
     [QapiBranch("vdi")]
     [QapiBranch("vhdx")]

@@ -13,6 +13,12 @@ public sealed partial record BlockdevOptionsNbd
     /// <summary>Name of the export; the default one without.</summary>
     public string? Export { get; init; }
 
+    /// <summary>Id of TLS credentials; without any the connection is in the clear.</summary>
+    public string? TlsCreds { get; init; }
+
+    /// <summary>Name that the server's certificate must be for; by default the host of an Internet address.</summary>
+    public string? TlsHostname { get; init; }
+
     /// <summary>Seconds for which requests wait for a connection that was lost; 0, the default, has them fail at once.</summary>
     public uint? ReconnectDelay { get; init; }
 

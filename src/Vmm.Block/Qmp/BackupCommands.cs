@@ -15,37 +15,8 @@ public sealed class BackupCommands(TransactionRunner transactions)
         ArgsType = "sync:s,device:B,target:B,speed:i?,on-source-error:s?,on-target-error:s?,job-id:s?,bitmap:s?,bitmap-mode:s?,compress:b?,auto-finalize:b?,auto-dismiss:b?,filter-node-name:s?,x-perf:q?",
         AllowPreconfig = true,
         Since = "2.3")]
-    public async Task BlockdevBackup(
-        MirrorSyncMode sync,
-        string device,
-        string target,
-        long? speed,
-        BlockdevOnError? onSourceError,
-        BlockdevOnError? onTargetError,
-        string? jobId,
-        string? bitmap,
-        BitmapSyncMode? bitmapMode,
-        bool? compress,
-        bool? autoFinalize,
-        bool? autoDismiss,
-        string? filterNodeName,
-        [QapiName("x-perf")] BackupPerf? xPerf) => await transactions.RunAsync(new BackupAction(transactions.Jobs, new BlockdevBackup
-    {
-        Sync = sync,
-        Device = device,
-        Target = target,
-        Speed = speed,
-        OnSourceError = onSourceError,
-        OnTargetError = onTargetError,
-        JobId = jobId,
-        Bitmap = bitmap,
-        BitmapMode = bitmapMode,
-        Compress = compress,
-        AutoFinalize = autoFinalize,
-        AutoDismiss = autoDismiss,
-        FilterNodeName = filterNodeName,
-        XPerf = xPerf,
-    }));
+    public async Task BlockdevBackup(BlockdevBackup backup) =>
+        await transactions.RunAsync(new BackupAction(transactions.Jobs, backup));
 
     /// <summary>Copies a node, as it is now, to a file.</summary>
     [QmpCommand(
@@ -54,41 +25,8 @@ public sealed class BackupCommands(TransactionRunner transactions)
         AllowPreconfig = true,
         Since = "1.6")]
     [QapiFeature("deprecated")]
-    public async Task DriveBackup(
-        MirrorSyncMode sync,
-        string device,
-        string target,
-        long? speed,
-        NewImageMode? mode,
-        string? format,
-        string? bitmap,
-        BlockdevOnError? onSourceError,
-        BlockdevOnError? onTargetError,
-        string? jobId,
-        BitmapSyncMode? bitmapMode,
-        bool? compress,
-        bool? autoFinalize,
-        bool? autoDismiss,
-        string? filterNodeName,
-        [QapiName("x-perf")] BackupPerf? xPerf) => await transactions.RunAsync(new DriveBackupAction(transactions.Jobs, new DriveBackup
-    {
-        Sync = sync,
-        Device = device,
-        Target = target,
-        Format = format,
-        Mode = mode,
-        Speed = speed,
-        OnSourceError = onSourceError,
-        OnTargetError = onTargetError,
-        JobId = jobId,
-        Bitmap = bitmap,
-        BitmapMode = bitmapMode,
-        Compress = compress,
-        AutoFinalize = autoFinalize,
-        AutoDismiss = autoDismiss,
-        FilterNodeName = filterNodeName,
-        XPerf = xPerf,
-    }));
+    public async Task DriveBackup(DriveBackup backup) =>
+        await transactions.RunAsync(new DriveBackupAction(transactions.Jobs, backup));
 }
 
 /// <summary>A backup as a part of a transaction. Home: main loop.</summary>

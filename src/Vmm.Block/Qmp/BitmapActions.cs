@@ -95,9 +95,7 @@ internal sealed class AddBitmapAction(BlockGraph graph, BlockDirtyBitmapAdd add)
             throw new QapiException("Bitmap name too long: " + add.Name);
         }
 
-        ImageDescription image = new();
-        owner.Driver.DescribeImage(image);
-        long granularity = add.Granularity ?? DirtyBitmap.DefaultGranularity(image.ClusterSize);
+        long granularity = add.Granularity ?? DirtyBitmap.DefaultGranularity(owner.Driver.ClusterBytes);
         _bitmap = new DirtyBitmap(owner, add.Name, granularity) 
         {
             IsEnabled = !(add.Disabled ?? false),

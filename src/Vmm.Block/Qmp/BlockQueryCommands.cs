@@ -235,7 +235,7 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
             DirtyFlag = image.IsDirty,
             ActualSize = allocated >= 0 ? allocated : null,
             VirtualSize = (node.Length + 511) & ~511L,
-            ClusterSize = image.ClusterSize > 0 ? image.ClusterSize : null,
+            ClusterSize = node.Driver.ClusterBytes is > 0 and int cluster ? cluster : null,
             Encrypted = node.Driver.IsEncrypted ? true : null,
             Compressed = image.IsCompressed ? true : null,
             BackingFilename = image.BackingFile,

@@ -67,7 +67,7 @@ public sealed class ChainCommands(JobManager jobs)
                 Sync = MirrorSyncMode.Top,
                 IsCommit = true,
                 MakesTargetReadOnly = wasReadOnly,
-                Granularity = DirtyBitmap.DefaultGranularity(ClusterOf(lower)),
+                Granularity = DirtyBitmap.DefaultGranularity(lower.Driver.ClusterBytes),
                 BufferBytes = CommitBufferBytes,
                 OnSourceError = onError ?? BlockdevOnError.Report,
                 OnTargetError = onError ?? BlockdevOnError.Report,
@@ -166,13 +166,6 @@ public sealed class ChainCommands(JobManager jobs)
             throw new QapiException($"Could not change backing file to '{backingFile}'{(colon < 0 ? "" : e.Desc[colon..])}");
         }
     });
-
-    private static int ClusterOf(BlockNode node)
-    {
-        ImageDescription image = new();
-        node.Driver.DescribeImage(image);
-        return image.ClusterSize;
-    }
 
     private static QapiException NotInChain(string name) => new($"Can't find '{name}' in the backing chain");
 

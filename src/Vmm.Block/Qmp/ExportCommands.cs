@@ -21,12 +21,8 @@ public sealed class ExportCommands
 
     /// <summary>Starts the NBD server.</summary>
     [QmpCommand("nbd-server-start", ArgsType = "addr:q,tls-creds:s?,tls-authz:s?,max-connections:i?", AllowPreconfig = true, Since = "1.3")]
-    public void NbdServerStart(SocketAddressLegacy addr, string? tlsCreds, string? tlsAuthz, uint? maxConnections, IMonitorSession session)
-    {
-        // Who may connect is asked only of those who have shown a certificate: without TLS there is nobody to ask about.
-        _ = tlsAuthz;
-        _factory.StartServer(addr, tlsCreds, maxConnections ?? 0, session);
-    }
+    public void NbdServerStart(SocketAddressLegacy addr, string? tlsCreds, string? tlsAuthz, uint? maxConnections, IMonitorSession session) =>
+        _factory.StartServer(addr, tlsCreds, tlsAuthz, maxConnections ?? 0, session);
 
     /// <summary>Exports a node by the name of its back end or its own.</summary>
     [QmpCommand("nbd-server-add", ArgsType = "device:B,writable:b?,name:s?,description:s?,bitmap:s?", AllowPreconfig = true, Since = "1.3")]
@@ -69,14 +65,15 @@ public sealed class ExportCommands
 
     /// <summary>Makes an export.</summary>
     [QmpCommand("block-export-add", ArgsType = "options:O", ArgsSchema = typeof(BlockExportOptions), AllowPreconfig = true, Since = "5.2")]
-    public Task BlockExportAdd(QDict options) => AddAsync(BlockExportOptions.QapiRead(options, new QapiReader(), null));
+    public Task BlockExportAdd(QDict options, IMonitorSession session) =>
+        AddAsync(BlockExportOptions.QapiRead(options, new QapiReader(), null), session);
 
     /// <summary>Ends an export.</summary>
     [QmpCommand("block-export-del", ArgsType = "id:s,mode:s?", AllowPreconfig = true, Since = "5.2")]
     public void BlockExportDel(string id, BlockExportRemoveMode? mode)
     {
         BlockExport export = _factory.Exports.Find(id) ?? throw new QapiException($"Export '{id}' is not found");
-        if (mode != BlockExportRemoveMode.Hard && export.IsUsed)
+        if (mode != BlockExportRemoveMode.Hard && export.NeedsForce)
         {
             throw new QapiException(
                 QapiErrorClass.GenericError, $"export '{id}' still in use", "Use mode='hard' to force client disconnect");
@@ -105,5 +102,6 @@ public sealed class ExportCommands
         return result;
     }
 
-    private async Task AddAsync(BlockExportOptions options) => await _graph.ChangeAsync(() => _factory.AddAsync(options));
+    private async Task AddAsync(BlockExportOptions options, IMonitorSession? session = null) =>
+        await _graph.ChangeAsync(() => _factory.AddAsync(options, session));
 }

@@ -21,7 +21,7 @@ public sealed class ExportHmpCommands(BlockExportFactory factory, BlockBackends 
             throw new QapiException("-w only valid together with -a");
         }
 
-        factory.StartServer(Parse(uri), null, 0, context.Session);
+        factory.StartServer(Parse(uri), null, null, 0, context.Session);
         if (!all)
         {
             return;

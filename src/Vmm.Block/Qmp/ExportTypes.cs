@@ -1,4 +1,5 @@
 using Vmm.Qapi;
+using Vmm.Qapi.Types;
 
 namespace Vmm.Block.Qmp;
 
@@ -8,6 +9,9 @@ public enum BlockExportType
 {
     /// <summary>To NBD clients.</summary>
     Nbd,
+
+    /// <summary>As a virtio disk to a machine in another process.</summary>
+    VhostUserBlk,
 }
 
 /// <summary>What becomes of an export that is in use.</summary>
@@ -49,6 +53,10 @@ public sealed partial record BlockExportOptions
     /// <summary>To NBD clients.</summary>
     [QapiBranch("nbd")]
     public BlockExportOptionsNbd? Nbd { get; init; }
+
+    /// <summary>As a virtio disk.</summary>
+    [QapiBranch("vhost-user-blk")]
+    public BlockExportOptionsVhostUserBlk? VhostUserBlk { get; init; }
 }
 
 /// <summary>An export to NBD clients.</summary>
@@ -66,6 +74,21 @@ public sealed partial record BlockExportOptionsNbd
 
     /// <summary>Clients may see the depth in the chain of backing files.</summary>
     public bool? AllocationDepth { get; init; }
+}
+
+/// <summary>An export as a virtio disk.</summary>
+[QapiStruct]
+public sealed partial record BlockExportOptionsVhostUserBlk
+{
+    /// <summary>Where front ends connect: a unix address, or a descriptor that listens.</summary>
+    public required SocketAddress Addr { get; init; }
+
+    /// <summary>Smallest unit that is addressed, in bytes: a power of two from 512 to 2 MiB; 512 by default.</summary>
+    [QapiSize]
+    public ulong? LogicalBlockSize { get; init; }
+
+    /// <summary>Queues; 1 by default.</summary>
+    public ushort? NumQueues { get; init; }
 }
 
 /// <summary>An export.</summary>

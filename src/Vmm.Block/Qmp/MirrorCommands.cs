@@ -33,16 +33,16 @@ public sealed class MirrorCommands(JobManager jobs)
         AllowPreconfig = true,
         Since = "2.6")]
     public async Task BlockdevMirror(
-        MirrorSyncMode sync,
+        string? jobId,
         string device,
         string target,
         string? replaces,
+        MirrorSyncMode sync,
         long? speed,
-        BlockdevOnError? onSourceError,
-        BlockdevOnError? onTargetError,
         uint? granularity,
         long? bufSize,
-        string? jobId,
+        BlockdevOnError? onSourceError,
+        BlockdevOnError? onTargetError,
         string? filterNodeName,
         MirrorCopyMode? copyMode,
         bool? autoFinalize,
@@ -76,20 +76,20 @@ public sealed class MirrorCommands(JobManager jobs)
         AllowPreconfig = true,
         Since = "1.3")]
     public async Task DriveMirror(
-        MirrorSyncMode sync,
+        string? jobId,
         string device,
         string target,
-        long? speed,
-        NewImageMode? mode,
         string? format,
         string? nodeName,
         string? replaces,
+        MirrorSyncMode sync,
+        NewImageMode? mode,
+        long? speed,
+        uint? granularity,
+        long? bufSize,
         BlockdevOnError? onSourceError,
         BlockdevOnError? onTargetError,
         bool? unmap,
-        uint? granularity,
-        long? bufSize,
-        string? jobId,
         MirrorCopyMode? copyMode,
         bool? autoFinalize,
         bool? autoDismiss) => await jobs.Graph.ChangeAsync(async () =>
@@ -210,7 +210,7 @@ public sealed class MirrorCommands(JobManager jobs)
             Sync = request.Sync,
             Replaces = request.Replaces,
             Granularity = request.Granularity is null or 0
-                ? DirtyBitmap.DefaultGranularity(BlockCopy.ClusterOf(destination))
+                ? DirtyBitmap.DefaultGranularity(destination.Driver.ClusterBytes)
                 : request.Granularity.Value,
             BufferBytes = request.BufSize is null or 0 ? DefaultBufferBytes : request.BufSize.Value,
             IsWriteBlocking = request.CopyMode == MirrorCopyMode.WriteBlocking,

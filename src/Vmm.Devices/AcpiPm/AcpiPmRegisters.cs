@@ -66,11 +66,8 @@ public sealed class AcpiPmRegisters : IDisposable
     /// <summary>Sleep type of suspend to disk.</summary>
     public byte S4Type { get; set; } = 2;
 
-    /// <summary>Suspend to RAM does nothing.</summary>
-    public bool IsS3Disabled { get; set; }
-
-    /// <summary>Suspend to disk does nothing.</summary>
-    public bool IsS4Disabled { get; set; }
+    /// <summary>There is no system management mode through which the guest would enter and leave ACPI mode: it is in it from reset on.</summary>
+    public bool IsAcpiOnly { get; init; }
 
     private long Now => _machine.Clocks.NowNs(ClockType.Virtual);
 
@@ -127,12 +124,9 @@ public sealed class AcpiPmRegisters : IDisposable
         }
         else if (type == 1)
         {
-            if (!IsS3Disabled)
-            {
-                _machine.Run.RequestSuspend();
-            }
+            _machine.Run.RequestSuspend();
         }
-        else if (type == S4Type && !IsS4Disabled)
+        else if (type == S4Type)
         {
             _machine.Events.Emit(new SuspendDiskEvent());
             _machine.Run.RequestShutdown(ShutdownCause.GuestShutdown);
@@ -143,8 +137,13 @@ public sealed class AcpiPmRegisters : IDisposable
     public uint ReadTimer() => (uint)(WideMath.MulDiv((ulong)Now, TimerHz, (uint)WideMath.NsPerSecond) & TimerMask);
 
     /// <summary>The SMI command port took the value by which the guest enters or leaves ACPI mode.</summary>
-    public void SetAcpiMode(bool enabled) =>
-        Control = (ushort)(enabled ? Control | ControlSciEnable : Control & ~ControlSciEnable);
+    public void SetAcpiMode(bool enabled)
+    {
+        if (!IsAcpiOnly)
+        {
+            Control = (ushort)(enabled ? Control | ControlSciEnable : Control & ~ControlSciEnable);
+        }
+    }
 
     /// <summary>Reads a byte of the general purpose event block: two of status, two of enable.</summary>
     public byte ReadGpe(int offset) => (offset & 3) switch
@@ -212,7 +211,7 @@ public sealed class AcpiPmRegisters : IDisposable
     {
         _status = 0;
         Enable = 0;
-        Control = 0;
+        Control = IsAcpiOnly ? ControlSciEnable : (ushort)0;
         GpeStatus = 0;
         GpeEnable = 0;
         _overflowNs = 0;

@@ -127,7 +127,6 @@ public abstract partial class FwCfgDevice : SysBusDevice
             if (existing == name)
             {
                 item.Replace(data);
-                RefreshDirectory();
                 return;
             }
         }
@@ -147,7 +146,7 @@ public abstract partial class FwCfgDevice : SysBusDevice
     {
         AddItem(FwCfgKeys.Signature, "QEMU"u8.ToArray());
         AddInt32(FwCfgKeys.Id, FeatureTraditional | (DmaEnabled ? FeatureDma : 0));
-        RefreshDirectory();
+        _items[FwCfgKeys.FileDir] = new FwCfgItem(default(ReadOnlyMemory<byte>)) { OnSelect = MakeDirectory };
         MapRegions();
         Reset();
     }
@@ -229,26 +228,33 @@ public abstract partial class FwCfgDevice : SysBusDevice
         }
 
         _files.Insert(at, (name, item));
-        RefreshDirectory();
+        AssignKeys();
     }
 
     // Keys follow the names' order, so that they do not depend on the order in which devices were made.
-    private void RefreshDirectory()
+    private void AssignKeys()
+    {
+        for (int i = 0; i < _files.Count; i++)
+        {
+            _items[(ushort)(FwCfgKeys.FileFirst + i)] = _files[i].Item;
+        }
+    }
+
+    // Made when the guest looks: what a file contains may not be known before, nor how much it is.
+    private ReadOnlyMemory<byte> MakeDirectory()
     {
         byte[] directory = new byte[4 + (FileSlots * DirectoryEntrySize)];
         BinaryPrimitives.WriteUInt32BigEndian(directory, (uint)_files.Count);
         for (int i = 0; i < _files.Count; i++)
         {
             (string name, FwCfgItem item) = _files[i];
-            ushort key = (ushort)(FwCfgKeys.FileFirst + i);
             Span<byte> entry = directory.AsSpan(4 + (i * DirectoryEntrySize), DirectoryEntrySize);
             BinaryPrimitives.WriteUInt32BigEndian(entry, item.Length);
-            BinaryPrimitives.WriteUInt16BigEndian(entry[4..], key);
+            BinaryPrimitives.WriteUInt16BigEndian(entry[4..], (ushort)(FwCfgKeys.FileFirst + i));
             Encoding.ASCII.GetBytes(name, entry[8..]);
-            _items[key] = item;
         }
 
-        AddItem(FwCfgKeys.FileDir, directory);
+        return directory;
     }
 
     private uint SizeOfFile(string name)

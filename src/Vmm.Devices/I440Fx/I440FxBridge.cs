@@ -9,6 +9,10 @@ namespace Vmm.Devices.I440Fx;
 /// The 440FX's function in slot 0 (QOM <c>i440FX</c>): the programmable attribute maps decide whether the areas from 0xc0000 to
 /// 0xfffff show RAM or PCI, SMRAM whether the one at 0xa0000 does.
 /// </summary>
+/// <remarks>
+/// A reset leaves all of them alone: firmware finds the copy that it made of itself in RAM, and by the variables in it that this is not the first
+/// start, or that the machine has only slept.
+/// </remarks>
 [QomType("i440FX", UserCreatable = false)]
 public sealed partial class I440FxBridge : PciDevice, IVmStateful
 {
@@ -82,15 +86,6 @@ public sealed partial class I440FxBridge : PciDevice, IVmStateful
     }
 
     /// <inheritdoc/>
-    protected override void ResetDevice()
-    {
-        Config.AsSpan(RegPam, PamRegisters).Clear();
-        Config[RegSmram] = SmramPowerOn;
-        Config[RegRamSize] = (byte)Math.Min(_host.RamSize / RamUnit, 255);
-        UpdateMappings();
-    }
-
-    /// <inheritdoc/>
     protected override void RealizeDevice()
     {
         MemoryTransaction.Begin();
@@ -103,6 +98,9 @@ public sealed partial class I440FxBridge : PciDevice, IVmStateful
         }
 
         MemoryTransaction.Commit();
+        Config[RegSmram] = SmramPowerOn;
+        Config[RegRamSize] = (byte)Math.Min(_host.RamSize / RamUnit, 255);
+        UpdateMappings();
         Reset();
     }
 

@@ -40,17 +40,6 @@ internal sealed class DmaChannel
         }
     }
 
-    public void Clear()
-    {
-        CurrentAddress = 0;
-        CurrentCount = 0;
-        BaseAddress = 0;
-        BaseCount = 0;
-        Mode = 0;
-        Page = 0;
-        HighPage = 0;
-    }
-
     public DmaChannelState Capture() => new()
     {
         CurrentAddress = CurrentAddress,

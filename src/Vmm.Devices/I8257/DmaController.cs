@@ -49,14 +49,8 @@ public sealed partial class DmaController : IsaDevice, IVmStateful
     public int VmStateVersion => 1;
 
     /// <inheritdoc/>
-    public override void Reset()
-    {
-        MasterClear();
-        foreach (DmaChannel channel in _channels)
-        {
-            channel.Clear();
-        }
-    }
+    /// <remarks>The channels' addresses and counts stay, as after a master clear (data sheet, "Software Commands").</remarks>
+    public override void Reset() => MasterClear();
 
     /// <inheritdoc/>
     public void SaveState(VmStateWriter writer) => new DmaState

@@ -17,6 +17,7 @@ public sealed partial class Piix4Pm : PciDevice, IInterruptOutputs
     private const ushort DeviceId82371AbPm = 0x7113;
     private const ushort ClassBridgeOther = 0x0680;
     private const int RegPmBase = 0x40;
+    private const int RegDeviceActivityA = 0x58;
     private const int RegDeviceActivityB = 0x5b;
     private const int RegSmbusBase = 0x90;
     private const int RegSmbusConfig = 0xd2;
@@ -48,11 +49,11 @@ public sealed partial class Piix4Pm : PciDevice, IInterruptOutputs
     [QomProperty("smb_io_base", Default = "0")]
     public uint SmbusBase { get; set; } = 0xb100;
 
-    /// <summary>1 to refuse suspend to RAM.</summary>
+    /// <summary>1 to tell the guest that it cannot suspend to RAM; the registers do it all the same.</summary>
     [QomProperty("disable_s3", Default = "0")]
     public byte DisableS3 { get; set; }
 
-    /// <summary>1 to refuse suspend to disk.</summary>
+    /// <summary>1 to tell the guest that it cannot suspend to disk; the registers do it all the same.</summary>
     [QomProperty("disable_s4", Default = "0")]
     public byte DisableS4 { get; set; }
 
@@ -99,25 +100,15 @@ public sealed partial class Piix4Pm : PciDevice, IInterruptOutputs
     }
 
     /// <inheritdoc/>
+    /// <remarks>Takes the ACPI registers off the bus; what set-up software chose beyond that stays.</remarks>
     protected override void ResetDevice()
     {
-        SetWord(Config, PciConfig.Status, PciConfig.StatusFastBackToBack | PciConfig.StatusDevselMedium);
-        Config.AsSpan(PciConfig.HeaderSize).Clear();
-        Config[PciConfig.InterruptPin] = 1;
         Config[RegPmBase] = 1;
-
+        Config.AsSpan(RegDeviceActivityA, 4).Clear();
         Config[RegDeviceActivityB] = HasSmm ? (byte)0x00 : (byte)0x02;
-        Config[0x5f] = 0x10;
-        Config[0x63] = 0x60;
-        Config[0x67] = (byte)(((SerialPorts & 1) != 0 ? 0x08 : 0) | ((SerialPorts & 2) != 0 ? 0x90 : 0));
-        SetWord(Config, RegSmbusBase, (ushort)(SmbusBase | 1));
-        Config[RegSmbusConfig] = 0x09;
-        _apmCommand = 0;
-        _apmStatus = 0;
-        _smbus.Reset();
+        Config[RegPmMisc] = 0;
         _pm.Reset();
         UpdatePmMapping();
-        UpdateSmbusMapping();
     }
 
     /// <inheritdoc/>
@@ -126,8 +117,7 @@ public sealed partial class Piix4Pm : PciDevice, IInterruptOutputs
         _pm = new AcpiPmRegisters(Machine, SetSci)
         {
             S4Type = S4Type,
-            IsS3Disabled = DisableS3 != 0,
-            IsS4Disabled = DisableS4 != 0,
+            IsAcpiOnly = !HasSmm,
         };
         _pmRegion = MemoryRegion.Container("piix4-pm", PmSize, this);
         _pmRegion.AddSubregion(0, MemoryRegion.Io("acpi-evt", 4, new IoWindow(_pm.ReadEvent, _pm.WriteEvent), new IoConstraints(1, 4, 2, 2)));
@@ -149,6 +139,14 @@ public sealed partial class Piix4Pm : PciDevice, IInterruptOutputs
         _smbusRegion = MemoryRegion.Io("pm-smbus", PmSize, _smbus, IoConstraints.Bytes, owner: this);
         _smbusRegion.Enabled = false;
         MapPorts(_smbusRegion, 0);
+        Config[PciConfig.InterruptPin] = 1;
+        SetWord(Config, PciConfig.Status, PciConfig.StatusFastBackToBack | PciConfig.StatusDevselMedium);
+        Config[0x5f] = 0x10;
+        Config[0x63] = 0x60;
+        Config[0x67] = (byte)(((SerialPorts & 1) != 0 ? 0x08 : 0) | ((SerialPorts & 2) != 0 ? 0x90 : 0));
+        SetWord(Config, RegSmbusBase, (ushort)(SmbusBase | 1));
+        Config[RegSmbusConfig] = 0x09;
+        UpdateSmbusMapping();
         Machine.Run.AddPowerdownNotifier(_pm.PressPowerButton);
         Machine.Run.AddWakeupNotifier(_pm.NotifyWakeup);
         Reset();

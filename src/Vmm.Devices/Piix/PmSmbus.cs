@@ -119,11 +119,6 @@ internal sealed class PmSmbus : IIoHandler
         }
     }
 
-    public void Reset()
-    {
-        Apply(new PmSmbusState { AuxControl = AuxE32b });
-    }
-
     public PmSmbusState Capture() => new()
     {
         Status = _status,

@@ -49,7 +49,8 @@ public sealed partial class Port92Device : IsaDevice, IIoHandler, IVmStateful
     }
 
     /// <inheritdoc/>
-    public override void Reset() => _value = 0;
+    /// <remarks>The gate of address line 20 stays as it is.</remarks>
+    public override void Reset() => _value &= unchecked((byte)~FastReset);
 
     /// <inheritdoc/>
     public void SaveState(VmStateWriter writer) => new Port92State { Value = _value }.Save(writer);

@@ -18,6 +18,7 @@ public sealed partial class Mc146818
     private const int RegB = 0x0b;
     private const int RegC = 0x0c;
     private const int RegD = 0x0d;
+    private const int ShutdownStatus = 0x0f;
     private const int RegCentury = 0x32;
     private const int RegCenturyPs2 = 0x37;
 
@@ -41,6 +42,9 @@ public sealed partial class Mc146818
     private const byte CUpdateEnded = 0x10;
 
     private const byte DValidRam = 0x80;
+
+    // What firmware finds in the shutdown status after a reset by which a machine wakes that suspended itself to RAM.
+    private const byte WakesFromSleep = 0xfe;
 
     private const byte AlarmDontCare = 0xc0;
     private const byte HourPm = 0x80;

@@ -162,6 +162,11 @@ public sealed partial class Mc146818 : IsaDevice, IIoHandler, IInterruptOutputs
         // Time and RAM are kept by the battery: RESET# clears interrupt enables and flags only.
         _cmos[RegB] &= unchecked((byte)~(BPeriodic | BAlarm | BSquareWave));
         _cmos[RegC] = 0;
+        if (_cmos[ShutdownStatus] != WakesFromSleep)
+        {
+            _cmos[ShutdownStatus] = 0;
+        }
+
         _missedTicks = 0;
         ScheduleUpdate();
         SchedulePeriodic(Now, fromTick: false);
@@ -191,6 +196,7 @@ public sealed partial class Mc146818 : IsaDevice, IIoHandler, IInterruptOutputs
         _updateTimer = Machine.MainLoop.CreateTimer(TimeBase.Clock, OnUpdate);
         ScheduleUpdate();
         MapPorts("rtc", IoBase, 2, this, IoConstraints.Bytes);
+        Machine.Run.AddSuspendNotifier(() => _cmos[ShutdownStatus] = WakesFromSleep);
         AddProperty(RtcQom.DateProperty(this));
     }
 

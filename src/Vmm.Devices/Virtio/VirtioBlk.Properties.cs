@@ -2,6 +2,7 @@ using System.Numerics;
 using Vmm.ObjectModel.Block;
 using Vmm.ObjectModel.Objects;
 using Vmm.ObjectModel.Qom;
+using Vmm.ObjectModel.Virtio;
 using Vmm.Qapi;
 
 namespace Vmm.Devices.Virtio;

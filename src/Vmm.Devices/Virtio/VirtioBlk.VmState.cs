@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Vmm.ObjectModel.Virtio;
 using Vmm.ObjectModel.VmState;
 
 namespace Vmm.Devices.Virtio;
@@ -24,7 +25,7 @@ public sealed partial class VirtioBlk
     /// <inheritdoc/>
     protected override void SaveDevice(VmStateWriter writer)
     {
-        foreach (BlkRequest request in _stopped)
+        foreach (VirtioBlkRequest request in _stopped)
         {
             writer.WriteInt8(1);
             if (QueueCount > 1)
@@ -106,7 +107,7 @@ public sealed partial class VirtioBlk
 
     private void Restore(LoadedElement loaded)
     {
-        BlkRequest request = _free.TryPop(out BlkRequest? free) ? free : new BlkRequest();
+        VirtioBlkRequest request = _free.TryPop(out VirtioBlkRequest? free) ? free : new VirtioBlkRequest();
         VirtQueueElement element = request.Element;
         element.Clear();
         element.Id = loaded.Id;

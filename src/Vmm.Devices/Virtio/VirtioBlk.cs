@@ -3,6 +3,7 @@ using System.Numerics;
 using Vmm.EventLoop.Tasks;
 using Vmm.ObjectModel.Block;
 using Vmm.ObjectModel.Qom;
+using Vmm.ObjectModel.Virtio;
 using Vmm.Qapi;
 
 namespace Vmm.Devices.Virtio;
@@ -195,7 +196,7 @@ public sealed partial class VirtioBlk : VirtioDevice, IBlockDevice
     protected override void OnReset()
     {
         Backend.IsWriteCacheEnabled = _originalWriteCache;
-        while (_stopped.TryDequeue(out BlkRequest? request))
+        while (_stopped.TryDequeue(out VirtioBlkRequest? request))
         {
             _free.Push(request);
         }

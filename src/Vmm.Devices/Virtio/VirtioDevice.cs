@@ -5,6 +5,7 @@ using Vmm.Memory;
 using Vmm.ObjectModel.Devices;
 using Vmm.ObjectModel.Logging;
 using Vmm.ObjectModel.Qom;
+using Vmm.ObjectModel.Virtio;
 using Vmm.Qapi;
 using Vmm.Qapi.Types;
 
@@ -16,7 +17,7 @@ namespace Vmm.Devices.Virtio;
 /// machine lock is called under it from another loop.
 /// </summary>
 [QomType("virtio-device", Parent = "device", BusType = "virtio-bus")]
-public abstract partial class VirtioDevice : Device
+public abstract partial class VirtioDevice : Device, IVirtQueueOwner
 {
     /// <summary>Most queues of a device.</summary>
     public const int MaxQueues = 1024;
@@ -199,7 +200,7 @@ public abstract partial class VirtioDevice : Device
     }
 
     /// <summary>The guest is wrong in a way that ends all service until a reset.</summary>
-    internal void Break(string what)
+    public void Break(string what)
     {
         if (_isBroken)
         {
@@ -216,7 +217,7 @@ public abstract partial class VirtioDevice : Device
     }
 
     /// <summary>A queue has used buffers that the driver wants to know of. Any thread.</summary>
-    internal void InterruptQueue() => Interrupt(QueueInterrupt);
+    public void InterruptQueue(int queue) => Interrupt(QueueInterrupt);
 
     /// <summary>The configuration space has changed. Any thread.</summary>
     protected void NotifyConfig()

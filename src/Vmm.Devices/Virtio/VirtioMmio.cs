@@ -5,6 +5,7 @@ using Vmm.Memory;
 using Vmm.ObjectModel.Devices;
 using Vmm.ObjectModel.Logging;
 using Vmm.ObjectModel.Qom;
+using Vmm.ObjectModel.Virtio;
 using Vmm.ObjectModel.VmState;
 
 namespace Vmm.Devices.Virtio;

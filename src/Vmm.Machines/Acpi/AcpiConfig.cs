@@ -31,6 +31,12 @@ public sealed class AcpiPmBlock
     /// <summary>SLP_TYP for soft off; the PIIX4 wants 0.</summary>
     public byte SoftOffType { get; init; }
 
+    /// <summary>SLP_TYP for suspend to RAM; null where the guest is not to do it.</summary>
+    public byte? SuspendToRamType { get; init; }
+
+    /// <summary>SLP_TYP for suspend to disk; null where the guest is not to do it.</summary>
+    public byte? SuspendToDiskType { get; init; }
+
     /// <summary>Port that resets the machine when <see cref="ResetValue"/> is written; 0 without one.</summary>
     public ushort ResetPort { get; init; }
 

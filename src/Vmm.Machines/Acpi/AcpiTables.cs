@@ -3,74 +3,81 @@ using Vmm.Machines.Loading;
 
 namespace Vmm.Machines.Acpi;
 
-/// <summary>ACPI tables for a machine that is started without firmware, at fixed places below 640 KiB (ACPI specification 6.4, chapter 5).</summary>
+/// <summary>
+/// A machine's ACPI tables (ACPI specification 6.4, chapter 5): for one that is started without firmware at fixed places below 640 KiB, for firmware as
+/// files with a script that says how to place them.
+/// </summary>
 /// <remarks>
-/// FACS, DSDT, FADT, MADT, WAET, RSDT and XSDT follow each other from <see cref="LowMemory.AcpiBase"/>; the RSDP is in the first KiB of the
-/// extended BIOS data area. The memory map of <see cref="RamLayout"/> marks both.
+/// Without firmware DSDT, FADT, MADT, WAET, RSDT and XSDT follow each other from <see cref="LowMemory.AcpiBase"/>; the RSDP and the FACS are in the first
+/// KiB of the extended BIOS data area. The memory map of <see cref="RamLayout"/> marks both. In the files the FACS comes first, and there is one of RSDT
+/// (fixed hardware) and XSDT.
 /// </remarks>
 public sealed class AcpiTables
 {
     private const int HeaderSize = 36;
+    private const int FacsSize = 64;
+    private const int RsdpSize = 36;
+    private const int OldRsdpSize = 20;
 
     // The first byte of the extended BIOS data area is its size in KiB.
     private const ulong RsdpGpa = LowMemory.EbdaBase + 16;
 
+    // Behind the RSDP, on its 64-byte boundary, in a range that no system takes back once it has read the tables.
+    private const ulong FacsGpa = LowMemory.EbdaBase + 64;
+
     private readonly AcpiConfig _config;
+    private readonly TableLoader? _loader;
     private readonly byte[] _block = new byte[(int)(LowMemory.EbdaBase - LowMemory.AcpiBase)];
     private int _length;
 
-    private AcpiTables(AcpiConfig config)
+    private AcpiTables(AcpiConfig config, TableLoader? loader)
     {
         _config = config;
+        _loader = loader;
     }
 
     /// <summary>Address of the RSDP.</summary>
     public ulong RsdpAddress => RsdpGpa;
 
+    /// <summary>Address of the FACS, in which the guest leaves the address at which it goes on after it slept; 0 without.</summary>
+    public uint FacsAddress { get; private set; }
+
     /// <summary>What to place in guest RAM; goes into <see cref="KernelRequest.FirmwareTables"/>.</summary>
     public IReadOnlyList<BootSegment> Segments { get; private set; } = [];
 
-    /// <summary>Builds the tables.</summary>
+    /// <summary>Builds the tables of a machine that is started without firmware.</summary>
     /// <exception cref="ArgumentException">Not exactly one of PM block and GED is given, or there are more vCPUs than the area holds (about 1,000).</exception>
     public static AcpiTables Build(AcpiConfig config)
+    {
+        Check(config);
+        var tables = new AcpiTables(config, null);
+        tables.Build();
+        return tables;
+    }
+
+    /// <summary>Builds the files from which firmware makes the tables.</summary>
+    /// <exception cref="ArgumentException">As <see cref="Build(AcpiConfig)"/>.</exception>
+    public static AcpiFiles BuildFiles(AcpiConfig config)
+    {
+        Check(config);
+        return new AcpiTables(config, new TableLoader()).BuildFiles();
+    }
+
+    private static void Check(AcpiConfig config)
     {
         if (config.Pm is null == config.Ged is null)
         {
             throw new ArgumentException("exactly one of the PM block and the GED describes power management", nameof(config));
         }
-
-        var tables = new AcpiTables(config);
-        tables.Build();
-        return tables;
     }
 
     private void Build()
     {
-        var facs = 0u;
-        if (_config.Pm is not null)
-        {
-            var at = Reserve(64);
-            facs = Address(at);
-            "FACS"u8.CopyTo(_block.AsSpan(at));
-            W32(at + 4, 64);
-        }
-
+        FacsAddress = _config.Pm is not null ? (uint)FacsGpa : 0;
         var dsdt = Add("DSDT", 2, Dsdt.Build(_config).Written);
-        uint[] listed = [AddFadt(facs, dsdt), AddMadt(), AddWaet()];
-
-        Span<byte> pointers = stackalloc byte[listed.Length * 8];
-        for (var i = 0; i < listed.Length; i++)
-        {
-            BinaryPrimitives.WriteUInt32LittleEndian(pointers[(i * 4)..], listed[i]);
-        }
-
-        var rsdt = Add("RSDT", 1, pointers[..(listed.Length * 4)]);
-        for (var i = 0; i < listed.Length; i++)
-        {
-            BinaryPrimitives.WriteUInt64LittleEndian(pointers[(i * 8)..], listed[i]);
-        }
-
-        var xsdt = Add("XSDT", 1, pointers);
+        uint[] listed = [AddFadt(FacsAddress, dsdt), AddMadt(), AddWaet()];
+        var rsdt = AddList("RSDT", listed, 4);
+        var xsdt = AddList("XSDT", listed, 8);
         Segments =
         [
             BootSegment.FromBytes(LowMemory.AcpiBase, _block.AsMemory(0, _length)),
@@ -78,19 +85,87 @@ public sealed class AcpiTables
         ];
     }
 
-    private byte[] ExtendedBiosData(uint rsdt, uint xsdt)
+    private AcpiFiles BuildFiles()
     {
-        var area = new byte[16 + 36];
-        area[0] = 1;
-        var rsdp = area.AsSpan(16);
+        _loader!.Allocate(AcpiFiles.RsdpName, 16, TableLoader.Zone.LowRom);
+        _loader.Allocate(AcpiFiles.TablesName, 64, TableLoader.Zone.High);
+        byte[] rsdp;
+        if (_config.Pm is not null)
+        {
+            var facs = Reserve(FacsSize);
+            FillFacs(_block.AsSpan(facs, FacsSize));
+            var dsdt = Add("DSDT", 2, Dsdt.Build(_config).Written);
+            rsdp = new byte[OldRsdpSize];
+            FillRsdp(rsdp, AddList("RSDT", [AddFadt((uint)facs, dsdt), AddMadt(), AddWaet()], 4), 0);
+            _loader.AddPointer(AcpiFiles.RsdpName, 16, 4, AcpiFiles.TablesName);
+            _loader.AddChecksum(AcpiFiles.RsdpName, 8, 0, OldRsdpSize);
+        }
+        else
+        {
+            var dsdt = Add("DSDT", 2, Dsdt.Build(_config).Written);
+            rsdp = new byte[RsdpSize];
+            FillRsdp(rsdp, 0, AddList("XSDT", [AddFadt(0, dsdt), AddMadt(), AddWaet()], 8));
+            _loader.AddChecksum(AcpiFiles.RsdpName, 8, 0, OldRsdpSize);
+            _loader.AddPointer(AcpiFiles.RsdpName, 24, 8, AcpiFiles.TablesName);
+            _loader.AddChecksum(AcpiFiles.RsdpName, 32, 0, RsdpSize);
+        }
+
+        return new AcpiFiles(rsdp, _block.AsMemory(0, _length), _loader.ToArray());
+    }
+
+    private uint AddList(ReadOnlySpan<char> signature, ReadOnlySpan<uint> tables, int width)
+    {
+        Span<byte> pointers = stackalloc byte[tables.Length * width];
+        for (var i = 0; i < tables.Length; i++)
+        {
+            BinaryPrimitives.WriteUInt32LittleEndian(pointers[(i * width)..], tables[i]);
+        }
+
+        var at = _length;
+        for (var i = 0; i < tables.Length; i++)
+        {
+            _loader?.AddPointer(AcpiFiles.TablesName, at + HeaderSize + i * width, width, AcpiFiles.TablesName);
+        }
+
+        return Add(signature, 1, pointers);
+    }
+
+    private static void FillFacs(Span<byte> facs)
+    {
+        "FACS"u8.CopyTo(facs);
+        BinaryPrimitives.WriteInt32LittleEndian(facs[4..], FacsSize);
+    }
+
+    // Checksums of tables that firmware places are its own to compute.
+    private void FillRsdp(Span<byte> rsdp, uint rsdt, uint xsdt)
+    {
         "RSD PTR "u8.CopyTo(rsdp);
         Ascii(rsdp[9..], _config.OemId, 6);
-        rsdp[15] = 2;
         BinaryPrimitives.WriteUInt32LittleEndian(rsdp[16..], rsdt);
-        BinaryPrimitives.WriteUInt32LittleEndian(rsdp[20..], 36);
-        BinaryPrimitives.WriteUInt64LittleEndian(rsdp[24..], xsdt);
-        rsdp[8] = Checksum(rsdp[..20]);
-        rsdp[32] = Checksum(rsdp);
+        if (rsdp.Length == RsdpSize)
+        {
+            rsdp[15] = 2;
+            BinaryPrimitives.WriteUInt32LittleEndian(rsdp[20..], RsdpSize);
+            BinaryPrimitives.WriteUInt64LittleEndian(rsdp[24..], xsdt);
+        }
+
+        if (_loader is null)
+        {
+            rsdp[8] = Checksum(rsdp[..OldRsdpSize]);
+            rsdp[32] = Checksum(rsdp);
+        }
+    }
+
+    private byte[] ExtendedBiosData(uint rsdt, uint xsdt)
+    {
+        var area = new byte[FacsGpa - LowMemory.EbdaBase + FacsSize];
+        area[0] = 1;
+        FillRsdp(area.AsSpan((int)(RsdpGpa - LowMemory.EbdaBase), RsdpSize), rsdt, xsdt);
+        if (FacsAddress != 0)
+        {
+            FillFacs(area.AsSpan((int)(FacsGpa - LowMemory.EbdaBase)));
+        }
+
         return area;
     }
 
@@ -103,6 +178,17 @@ public sealed class AcpiTables
         WriteTable32(f, 36, facs);
         WriteTable32(f, 40, dsdt);
         WriteTable64(f, 140, dsdt);
+        if (_loader is not null)
+        {
+            if (_config.Pm is not null)
+            {
+                _loader.AddPointer(AcpiFiles.TablesName, _length + 36, 4, AcpiFiles.TablesName);
+            }
+
+            _loader.AddPointer(AcpiFiles.TablesName, _length + 40, 4, AcpiFiles.TablesName);
+            _loader.AddPointer(AcpiFiles.TablesName, _length + 140, 8, AcpiFiles.TablesName);
+        }
+
         var architecture = (_config.Keyboard ? 2u : 0) | (_config.Serials.Count > 0 || _config.Keyboard ? 1u : 0);
         f[109 - HeaderSize] = (byte)architecture;
         if (_config.Pm is { } pm)
@@ -242,8 +328,14 @@ public sealed class AcpiTables
         "BXPC"u8.CopyTo(table[28..]);
         BinaryPrimitives.WriteUInt32LittleEndian(table[32..], 1);
         body.CopyTo(table[HeaderSize..]);
-        table[9] = Checksum(table);
-        return Address(at);
+        if (_loader is null)
+        {
+            table[9] = Checksum(table);
+            return (uint)LowMemory.AcpiBase + (uint)at;
+        }
+
+        _loader.AddChecksum(AcpiFiles.TablesName, at + 9, at, table.Length);
+        return (uint)at;
     }
 
     private int Reserve(int size)
@@ -252,8 +344,6 @@ public sealed class AcpiTables
         _length = (at + size + 15) & ~15;
         return _length <= _block.Length ? at : throw new ArgumentException("too many vCPUs for the ACPI area");
     }
-
-    private static uint Address(int offset) => (uint)LowMemory.AcpiBase + (uint)offset;
 
     private static byte Checksum(ReadOnlySpan<byte> bytes)
     {
@@ -293,6 +383,4 @@ public sealed class AcpiTables
         g[3] = access;
         BinaryPrimitives.WriteUInt64LittleEndian(g[4..], address);
     }
-
-    private void W32(int at, uint value) => BinaryPrimitives.WriteUInt32LittleEndian(_block.AsSpan(at), value);
 }

@@ -10,9 +10,9 @@ internal static class Dsdt
     {
         var aml = new AmlWriter();
         var softOff = config.Ged?.SoftOffType ?? config.Pm!.SoftOffType;
-        aml.Name("\\_S5");
-        var package = aml.BeginPackage(4);
-        aml.Integer(softOff).Integer(softOff).Integer(0).Integer(0).End(package);
+        AddSleepState(aml, "\\_S3", config.Pm?.SuspendToRamType);
+        AddSleepState(aml, "\\_S4", config.Pm?.SuspendToDiskType);
+        AddSleepState(aml, "\\_S5", softOff);
 
         AddProcessors(aml, config);
         if (config.Pci is { } pci)
@@ -20,9 +20,13 @@ internal static class Dsdt
             AddPciHost(aml, pci);
         }
 
-        var isa = aml.BeginScope(config.Pci is null ? "\\_SB" : IsaInPci);
-        AddIsaDevices(aml, config);
-        aml.End(isa);
+        // SeaBIOS stumbles over a scope with nothing in it.
+        if (config.Serials.Count > 0 || config.Keyboard || config.Rtc || config.PvpanicPort != 0)
+        {
+            var isa = aml.BeginScope(config.Pci is null ? "\\_SB" : IsaInPci);
+            AddIsaDevices(aml, config);
+            aml.End(isa);
+        }
 
         var board = aml.BeginScope("\\_SB");
         AddVirtio(aml, config);
@@ -39,6 +43,16 @@ internal static class Dsdt
         }
 
         return aml.End(board);
+    }
+
+    private static void AddSleepState(AmlWriter aml, string name, byte? type)
+    {
+        if (type is { } value)
+        {
+            aml.Name(name);
+            var package = aml.BeginPackage(4);
+            aml.Integer(value).Integer(value).Integer(0).Integer(0).End(package);
+        }
     }
 
     private static void AddProcessors(AmlWriter aml, AcpiConfig config)

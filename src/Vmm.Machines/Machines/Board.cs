@@ -4,6 +4,7 @@ using Vmm.Devices.I8257;
 using Vmm.Devices.Isa;
 using Vmm.Devices.PcSpeaker;
 using Vmm.Devices.Piix;
+using Vmm.Devices.PvPanic;
 using Vmm.Devices.Rtc;
 using Vmm.Devices.Serial16550;
 using Vmm.Machines.Acpi;
@@ -24,6 +25,7 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
     private Mc146818? _rtc;
     private I440FxHost? _host;
     private Piix4Pm? _pm;
+    private IsaBus? _isa;
 
     /// <summary>Where firmware is mapped: the PCI space behind the host bridge; null for the system space.</summary>
     public MemoryRegion? FirmwareParent { get; private set; }
@@ -76,7 +78,7 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         Piix3 bridge = (Piix3)Devices.Create("PIIX3");
         Devices.Realize(bridge, _host.PciBus);
         _host.PciBus.IrqSink = bridge;
-        IsaBus isa = bridge.IsaBus;
+        IsaBus isa = _isa = bridge.IsaBus;
 
         // Firmware and delay loops write to these: nothing is there, and nothing is logged.
         machine.SystemIo.AddSubregion(0x80, MemoryRegion.Io("ioport80", 1, FloatingPort.Instance, IoConstraints.Bytes, owner: machine));
@@ -96,6 +98,11 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         }
 
         Devices.Realize(Devices.Create("port92"), isa);
+        if (pc.Acpi == OnOffAuto.Off)
+        {
+            return;
+        }
+
         _pm = (Piix4Pm)Devices.Create("PIIX4_PM");
         _pm.Address = (1 << 3) | 3;
         _pm.HasSmm = machine.Accelerator.IsQtest;
@@ -114,13 +121,27 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         _pm?.EnableAt(PmBase);
     }
 
+    /// <summary>Which sleep states firmware may offer, by number: bit 7, with the sleep type in the low bits.</summary>
+    public byte[] SleepStates() =>
+    [
+        0x80, 0, 0, (byte)(1 | (_pm!.DisableS3 == 0 ? 0x80 : 0)), (byte)(_pm.S4Type | (_pm.DisableS4 == 0 ? 0x80 : 0)), 0x80,
+    ];
+
     /// <summary>What the tables of the standard PC describe.</summary>
     public AcpiConfig DescribePc(IReadOnlyList<uint> apicIds, RamLayout layout, PcMachine pc) => new()
     {
         ApicIds = apicIds,
-        Pm = new AcpiPmBlock { Base = PmBase, Gpe0 = 0xafe0, ResetPort = 0xcf9 },
-        Pci = new AcpiPciHost { WindowStart = (uint)Math.Max(layout.BelowFourGiB, 0xc0000000) },
-        Serials = [.. SerialPorts(pc.Parameters)],
+        Pm = new AcpiPmBlock
+        {
+            Base = PmBase,
+            Gpe0 = 0xafe0,
+            ResetPort = 0xcf9,
+            SuspendToRamType = _pm!.DisableS3 == 0 ? (byte)1 : null,
+            SuspendToDiskType = _pm.DisableS4 == 0 ? _pm.S4Type : null,
+        },
+        Pci = new AcpiPciHost { WindowStart = (uint)layout.BelowFourGiB },
+        Serials = SerialPorts(_isa!),
+        PvpanicPort = PvPanicPort(_isa!),
         Keyboard = pc.I8042,
         Rtc = true,
         FwCfgPort = 0x510,
@@ -134,16 +155,33 @@ internal sealed class Board(Machine machine, MachineEnvironment environment)
         Devices.Realize(ged, Devices.MainSystemBus);
     }
 
-    private static IEnumerable<AcpiSerial> SerialPorts(MachineParameters parameters)
+    /// <summary>The serial ports on an ISA bus, whoever put them there.</summary>
+    public static IReadOnlyList<AcpiSerial> SerialPorts(IsaBus isa)
     {
-        ReadOnlySpan<(ushort Port, int Irq)> places = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
         List<AcpiSerial> ports = [];
-        for (int i = 0; i < Math.Min(parameters.SerialChardevs.Count, places.Length); i++)
+        foreach (Device device in isa.Devices)
         {
-            ports.Add(new AcpiSerial(i + 1, places[i].Port, places[i].Irq));
+            if (device is IsaSerial serial)
+            {
+                ports.Add(new AcpiSerial((int)serial.Index + 1, (ushort)serial.IoBase, (int)serial.Irq));
+            }
         }
 
         return ports;
+    }
+
+    /// <summary>Port of the paravirtual panic device on an ISA bus; 0 without one.</summary>
+    public static ushort PvPanicPort(IsaBus isa)
+    {
+        foreach (Device device in isa.Devices)
+        {
+            if (device is IsaPvPanic panic)
+            {
+                return panic.IoPort;
+            }
+        }
+
+        return 0;
     }
 
     /// <summary>Memory sizes and equipment in the clock's RAM, where firmware and old systems look for them.</summary>

@@ -28,6 +28,15 @@ internal static class EntryStates
         return state;
     }
 
+    /// <summary>The state after reset, but at an address below 1 MiB: its segment is as high as it can be.</summary>
+    public static CpuArchState RealMode(uint address, CpuArchState state)
+    {
+        ushort selector = (ushort)(address >> 4);
+        state.Rip = address & 15;
+        state.Segments[1] = state.Segments[1] with { Selector = selector, Base = (ulong)selector << 4 };
+        return state;
+    }
+
     private static ObjectModel.Accel.SegmentState Convert(Loading.SegmentState s) =>
         new(s.Selector, s.Base, s.Limit, s.Type, Present: s.Present, Dpl: 0, Db: s.Big, S: !s.System, L: s.Long, G: s.Granular);
 }

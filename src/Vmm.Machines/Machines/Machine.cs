@@ -156,6 +156,18 @@ public abstract partial class Machine : QomObject, IMachineServices, IDisposable
     {
     }
 
+    /// <summary>Does what firmware does when it finds that the machine has slept; called last when it wakes.</summary>
+    protected virtual void ApplyWakeup()
+    {
+    }
+
+    /// <summary>Brings a machine that slept with its RAM alive (ACPI S3) through a reset of everything but RAM.</summary>
+    protected void WakeUp()
+    {
+        ResetDevices();
+        ApplyWakeup();
+    }
+
     /// <summary>Lets go of files that the boot image holds.</summary>
     protected virtual void DisposeBoot()
     {
@@ -175,6 +187,12 @@ public abstract partial class Machine : QomObject, IMachineServices, IDisposable
 
     private void Reset()
     {
+        ResetDevices();
+        ApplyBoot();
+    }
+
+    private void ResetDevices()
+    {
         DeviceFactory.ResetTree(_systemBus);
         foreach (Action handler in _resetHandlers)
         {
@@ -182,6 +200,5 @@ public abstract partial class Machine : QomObject, IMachineServices, IDisposable
         }
 
         Accelerator.ResetVcpus();
-        ApplyBoot();
     }
 }

@@ -31,6 +31,7 @@ public sealed partial class MicrovmMachine : X86Machine
     private readonly List<VirtioMmio> _transports = [];
     private int _firstTransportIrq;
     private Board? _board;
+    private IsaBus? _isa;
 
     /// <inheritdoc/>
     public override MachineType MachineType => MachineType.Find("microvm")!;
@@ -86,6 +87,7 @@ public sealed partial class MicrovmMachine : X86Machine
         MapRam();
         CreateFwCfg();
         IsaBusBridge bridge = Plug<IsaBusBridge>("isabus-bridge", SystemBus);
+        _isa = bridge.IsaBus;
         _board.RealizeInterruptControllers(bridge.IsaBus);
         if (Rtc == OnOffAuto.On || (Rtc == OnOffAuto.Auto && Accelerator.IsQtest))
         {
@@ -122,7 +124,8 @@ public sealed partial class MicrovmMachine : X86Machine
         IoApics = HasSecondIoApic ? [new(0, 0xfec00000, 0), new(1, SecondIoApicAddress, FirstSecondIrq)] : [new(0, 0xfec00000, 0)],
         VirtioMmio = [.. _transports.Select((t, i) => new AcpiVirtioMmio((uint)t.Address, (uint)VirtioMmio.RegisterBytes, (uint)(_firstTransportIrq + i)))
             .Where((_, i) => _transports[i].Device is not null)],
-        Serials = IsaSerial && Parameters.SerialChardevs.Count > 0 ? [new AcpiSerial(1, 0x3f8, 4)] : [],
+        Serials = Board.SerialPorts(_isa!),
+        PvpanicPort = Board.PvPanicPort(_isa!),
         Rtc = Rtc == OnOffAuto.On,
         FwCfgPort = 0x510,
         OemId = "BOCHS ",

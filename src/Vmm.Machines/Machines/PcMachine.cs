@@ -49,7 +49,15 @@ public sealed partial class PcMachine : X86Machine
         MapFirmware(asRam: false, 256 << 10, _board.FirmwareParent);
         MapOptionRoms(_board.FirmwareParent!);
         _board.FillCmos(Layout);
-        Environment.Run.WakeupSupported = true;
+        if (Acpi != OnOffAuto.Off)
+        {
+            FwCfg!.AddFile("etc/system-states", _board.SleepStates());
+
+            // A log of measurements, were there a TPM to have made any.
+            FwCfg.AddFile("etc/tpm/log", default(ReadOnlyMemory<byte>));
+            Environment.Run.WakeupSupported = true;
+            Environment.Run.MachineWakeup = _ => WakeUp();
+        }
     }
 
     // The ROM sockets of adapters: nothing is in them, and what firmware wants to be seen there it puts into RAM in front of them.
@@ -111,6 +119,22 @@ public sealed partial class PcMachine : X86Machine
 
     /// <inheritdoc/>
     protected override uint ReservedAtTop => 0x28000;
+
+    /// <inheritdoc/>
+    protected override uint AcpiTablesAlignment => 0x20000;
+
+    /// <inheritdoc/>
+    protected override uint AcpiScriptAlignment => 0x1000;
+
+    /// <inheritdoc/>
+    protected override void AppendReservedE820(List<byte> table)
+    {
+        // AMD's processors keep the last 12 GiB under 1 TiB to themselves.
+        if (Slots[0]?.Vendor == "AuthenticAMD")
+        {
+            AppendE820(table, 0xfd00000000, 0x300000000, E820Type.Reserved);
+        }
+    }
 
     /// <inheritdoc/>
     protected override AcpiConfig DescribeAcpi() => _board!.DescribePc(ApicIds, Layout, this);

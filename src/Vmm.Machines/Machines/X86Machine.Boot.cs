@@ -1,11 +1,55 @@
 using System.Buffers.Binary;
 using Vmm.Devices.FwCfg;
+using Vmm.Machines.Acpi;
+using Vmm.Memory;
+using Vmm.Qapi.Types;
 
 namespace Vmm.Machines;
 
 public abstract partial class X86Machine
 {
     private const int MaxSplashBytes = 16 << 20;
+    private const int FacsWakingVector = 12;
+
+    /// <summary>The file with the ACPI tables is a multiple of this, in bytes.</summary>
+    protected virtual uint AcpiTablesAlignment => 1;
+
+    /// <summary>The script that places them is a multiple of this, in bytes.</summary>
+    protected virtual uint AcpiScriptAlignment => 1;
+
+    /// <inheritdoc/>
+    /// <remarks>
+    /// Firmware, where there is one, starts at its reset vector and finds in the clock's RAM that the machine slept. A kernel that was started without
+    /// goes on at the vector that it left in the FACS, in real mode (ACPI specification 6.4, 5.2.10); one that left none starts anew, as firmware would
+    /// have it.
+    /// </remarks>
+    protected override void ApplyWakeup()
+    {
+        if (_image is null || Accelerator.Vcpus.Count == 0 || Accelerator.IsQtest)
+        {
+            return;
+        }
+
+        PrepareDirectBoot();
+        Span<byte> vector = stackalloc byte[4];
+        if (_facs == 0 || Memory.Read(_facs + FacsWakingVector, vector) != MemTxResult.Ok || BinaryPrimitives.ReadUInt32LittleEndian(vector) is not (var address and not 0))
+        {
+            Environment.Run.RequestReset(ShutdownCause.GuestReset);
+            return;
+        }
+
+        Accelerator.Vcpus[0].SetState(EntryStates.RealMode(address, Accelerator.Vcpus[0].GetState()));
+    }
+
+    // Made when firmware looks at them, anew after each reset: there may be more vCPUs then.
+    private AcpiFiles AcpiTablesForFirmware => _acpiFiles ??= AcpiTables.BuildFiles(DescribeAcpi());
+
+    private void AddAcpiFiles()
+    {
+        FwCfg!.AddFile(AcpiFiles.RsdpName, new AcpiFile(() => AcpiTablesForFirmware.Rsdp, 1));
+        FwCfg.AddFile(AcpiFiles.TablesName, new AcpiFile(() => AcpiTablesForFirmware.Tables, AcpiTablesAlignment));
+        FwCfg.AddFile(AcpiFiles.ScriptName, new AcpiFile(() => AcpiTablesForFirmware.Script, AcpiScriptAlignment));
+    }
 
     // What -boot says beyond the order of devices, where firmware looks for it.
     private void AddBootSettings(FwCfgIo fwCfg, BootParameters boot)
@@ -76,5 +120,20 @@ public abstract partial class X86Machine
         }
 
         return null;
+    }
+
+    /// <summary>A file whose size is rounded up, so that it stays the same when the tables change.</summary>
+    private sealed class AcpiFile(Func<ReadOnlyMemory<byte>> content, uint alignment) : IFwCfgSource
+    {
+        public uint Length => ((uint)content().Length + alignment - 1) / alignment * alignment;
+
+        public void Read(uint offset, Span<byte> destination)
+        {
+            ReadOnlySpan<byte> bytes = content().Span;
+            bytes = bytes[(int)Math.Min(offset, (uint)bytes.Length)..];
+            int known = Math.Min(bytes.Length, destination.Length);
+            bytes[..known].CopyTo(destination);
+            destination[known..].Clear();
+        }
     }
 }

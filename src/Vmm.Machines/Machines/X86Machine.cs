@@ -17,6 +17,8 @@ public abstract partial class X86Machine : Machine
 {
     private BootImage? _image;
     private int _imageCpus;
+    private uint _facs;
+    private AcpiFiles? _acpiFiles;
     private RamBlock? _firmware;
     private bool _firmwareIsRam;
     private byte[]? _firmwareImage;
@@ -72,7 +74,15 @@ public abstract partial class X86Machine : Machine
         FwCfg.AddInt16(FwCfgKeys.NoGraphic, (ushort)(Graphics ? 0 : 1));
         FwCfg.AddInt16(FwCfgKeys.BootMenu, (ushort)(Parameters.Boot.Menu == true ? 1 : 0));
         FwCfg.AddItem(FwCfgKeys.Uuid, Parameters.Uuid.ToByteArray(bigEndian: true));
+        FwCfg.AddInt32(FwCfgKeys.Irq0Override, 1);
         List<byte> e820 = [];
+        if (!Accelerator.IsQtest)
+        {
+            // KVM keeps its identity map and its task state segments there.
+            AppendE820(e820, 0xfeffc000, 0x4000, E820Type.Reserved);
+        }
+
+        AppendReservedE820(e820);
 
         // Firmware wants RAM from 0 to the hole in one piece; what it takes of that it marks itself.
         AppendE820(e820, 0, Layout.BelowFourGiB, E820Type.Ram);
@@ -82,6 +92,8 @@ public abstract partial class X86Machine : Machine
         }
 
         FwCfg.AddFile("etc/e820", e820.ToArray());
+        FwCfg.AddFile("bios-geometry", default(ReadOnlyMemory<byte>));
+        FwCfg.AddFile("bootorder", default(ReadOnlyMemory<byte>));
         AddBootSettings(FwCfg, Parameters.Boot);
     }
 
@@ -112,11 +124,18 @@ public abstract partial class X86Machine : Machine
     protected override void PrepareBoot()
     {
         _imageCpus = ApicIds.Count;
-        AcpiTables? acpi = Acpi == OnOffAuto.Off ? null : AcpiTables.Build(DescribeAcpi());
+        if (_ramIsFresh && Acpi != OnOffAuto.Off)
+        {
+            AddAcpiFiles();
+        }
+
         if (Parameters.Kernel is not { } kernel)
         {
             return;
         }
+
+        AcpiTables? acpi = Acpi == OnOffAuto.Off ? null : AcpiTables.Build(DescribeAcpi());
+        _facs = acpi?.FacsAddress ?? 0;
 
         _image = KernelLoader.Load(new KernelRequest
         {
@@ -145,6 +164,7 @@ public abstract partial class X86Machine : Machine
     /// <inheritdoc/>
     protected override void ApplyBoot()
     {
+        _acpiFiles = null;
         if (_firmwareIsRam && !_ramIsFresh)
         {
             FillFirmware();
@@ -185,7 +205,13 @@ public abstract partial class X86Machine : Machine
         }
     }
 
-    private static void AppendE820(List<byte> table, ulong address, ulong length, E820Type type)
+    /// <summary>Marks what nothing may be put at, for the sake of the processor that the machine has.</summary>
+    protected virtual void AppendReservedE820(List<byte> table)
+    {
+    }
+
+    /// <summary>Adds a range to the memory map that firmware gets.</summary>
+    protected static void AppendE820(List<byte> table, ulong address, ulong length, E820Type type)
     {
         Span<byte> entry = stackalloc byte[20];
         System.Buffers.Binary.BinaryPrimitives.WriteUInt64LittleEndian(entry, address);

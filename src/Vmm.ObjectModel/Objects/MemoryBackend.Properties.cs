@@ -37,12 +37,9 @@ public abstract partial class MemoryBackend
         new QomPropertyInfo(
             "prealloc-context",
             "link<thread-context>",
-            static o => ((MemoryBackend)o)._preallocContext?.CanonicalPath ?? "",
-            static (o, input) => ((MemoryBackend)o).SetPreallocContext((ThreadContext?)input.ReadLink("thread-context")),
-            "Context to use for creating CPU threads for preallocation")
-        {
-            Target = static o => ((MemoryBackend)o)._preallocContext,
-        },
+            static _ => "",
+            null,
+            "Context to use for creating CPU threads for preallocation"),
         new QomPropertyInfo(
             "size",
             "int",

@@ -6,6 +6,15 @@ namespace Vmm.ObjectModel.Qmp;
 [QapiEnum]
 public enum ObjectType
 {
+    /// <summary>Decides about identities by rules.</summary>
+    AuthzList,
+
+    /// <summary>Decides about identities by rules in a file.</summary>
+    AuthzListFile,
+
+    /// <summary>Lets one identity in.</summary>
+    AuthzSimple,
+
     /// <summary>A thread for block nodes and virtqueues.</summary>
     [QapiName("iothread")]
     IOThread,
@@ -25,15 +34,18 @@ public enum ObjectType
     /// <summary>Sensitive data.</summary>
     Secret,
 
-    /// <summary>Sensitive data in a key of the kernel.</summary>
-    [QapiName("secret_keyring")]
-    SecretKeyring,
-
-    /// <summary>A thread to start others from.</summary>
-    ThreadContext,
-
     /// <summary>Limits that drives share.</summary>
     ThrottleGroup,
+
+    /// <summary>TLS credentials that prove nothing.</summary>
+    TlsCredsAnon,
+
+    /// <summary>TLS credentials with keys that both ends have.</summary>
+    TlsCredsPsk,
+
+    /// <summary>TLS credentials with certificates.</summary>
+    [QapiName("tls-creds-x509")]
+    TlsCredsX509,
 }
 
 /// <summary>NUMA policy of guest RAM.</summary>
@@ -78,6 +90,18 @@ public sealed partial record ObjectOptions
     /// <summary>Properties in a dictionary of their own, as clients of version 2.6 send them.</summary>
     public QValue? Props { get; init; }
 
+    /// <summary>Properties of an authz-list.</summary>
+    [QapiBranch("authz-list")]
+    public AuthZListProperties? AuthzList { get; init; }
+
+    /// <summary>Properties of an authz-list-file.</summary>
+    [QapiBranch("authz-list-file")]
+    public AuthZListFileProperties? AuthzListFile { get; init; }
+
+    /// <summary>Properties of an authz-simple.</summary>
+    [QapiBranch("authz-simple")]
+    public AuthZSimpleProperties? AuthzSimple { get; init; }
+
     /// <summary>Properties of an iothread.</summary>
     [QapiBranch("iothread")]
     public IothreadProperties? Iothread { get; init; }
@@ -102,17 +126,21 @@ public sealed partial record ObjectOptions
     [QapiBranch("secret")]
     public SecretProperties? Secret { get; init; }
 
-    /// <summary>Properties of a secret_keyring.</summary>
-    [QapiBranch("secret_keyring")]
-    public SecretKeyringProperties? SecretKeyring { get; init; }
-
-    /// <summary>Properties of a thread-context.</summary>
-    [QapiBranch("thread-context")]
-    public ThreadContextProperties? ThreadContext { get; init; }
-
     /// <summary>Properties of a throttle-group.</summary>
     [QapiBranch("throttle-group")]
     public ThrottleGroupProperties? ThrottleGroup { get; init; }
+
+    /// <summary>Properties of TLS credentials that prove nothing.</summary>
+    [QapiBranch("tls-creds-anon")]
+    public TlsCredsAnonProperties? TlsCredsAnon { get; init; }
+
+    /// <summary>Properties of TLS credentials with keys.</summary>
+    [QapiBranch("tls-creds-psk")]
+    public TlsCredsPskProperties? TlsCredsPsk { get; init; }
+
+    /// <summary>Properties of TLS credentials with certificates.</summary>
+    [QapiBranch("tls-creds-x509")]
+    public TlsCredsX509Properties? TlsCredsX509 { get; init; }
 }
 
 /// <summary>Properties of an iothread.</summary>
@@ -160,9 +188,6 @@ public partial record MemoryBackendProperties
     /// <summary>Threads that touch pages.</summary>
     public uint? PreallocThreads { get; init; }
 
-    /// <summary>A thread-context from which those threads are started.</summary>
-    public string? PreallocContext { get; init; }
-
     /// <summary>Map shared.</summary>
     public bool? Share { get; init; }
 
@@ -191,9 +216,6 @@ public sealed partial record MemoryBackendFileProperties : MemoryBackendProperti
 
     /// <summary>File or directory.</summary>
     public required string MemPath { get; init; }
-
-    /// <summary>The file is on persistent memory.</summary>
-    public bool? Pmem { get; init; }
 
     /// <summary>Map the file read-only.</summary>
     public bool? Readonly { get; init; }
@@ -225,9 +247,9 @@ public sealed partial record QtestProperties
     public string? Log { get; init; }
 }
 
-/// <summary>Properties of all secrets.</summary>
+/// <summary>Properties of a secret.</summary>
 [QapiStruct]
-public partial record SecretCommonProperties
+public sealed partial record SecretProperties
 {
     /// <summary>Whether the data is there; it is once the object exists, and cannot be set.</summary>
     [QapiFeature("deprecated")]
@@ -241,34 +263,10 @@ public partial record SecretCommonProperties
 
     /// <summary>Initialisation vector in base64.</summary>
     public string? Iv { get; init; }
-}
 
-/// <summary>Properties of a secret.</summary>
-[QapiStruct]
-public sealed partial record SecretProperties : SecretCommonProperties
-{
     /// <summary>The data.</summary>
     public string? Data { get; init; }
 
     /// <summary>File with the data.</summary>
     public string? File { get; init; }
-}
-
-/// <summary>Properties of a secret_keyring.</summary>
-[QapiStruct]
-public sealed partial record SecretKeyringProperties : SecretCommonProperties
-{
-    /// <summary>Serial number of the key.</summary>
-    public required int Serial { get; init; }
-}
-
-/// <summary>Properties of a thread-context.</summary>
-[QapiStruct]
-public sealed partial record ThreadContextProperties
-{
-    /// <summary>Host CPUs on which the thread may run.</summary>
-    public IReadOnlyList<ushort>? CpuAffinity { get; init; }
-
-    /// <summary>Host NUMA nodes on whose CPUs the thread may run.</summary>
-    public IReadOnlyList<ushort>? NodeAffinity { get; init; }
 }

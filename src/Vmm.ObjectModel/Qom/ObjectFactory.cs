@@ -41,7 +41,7 @@ public sealed class ObjectFactory
 
         foreach (KeyValuePair<string, QValue> option in options)
         {
-            if (option.Key is not ("qom-type" or "id") && Tree.FindProperty(made, option.Key) is null)
+            if (option.Key is not ("qom-type" or "id") && Tree.FindProperty(made, option.Key) is not { Set: not null })
             {
                 throw QapiException.UnexpectedParameter(option.Key);
             }
@@ -111,7 +111,9 @@ public sealed class ObjectFactory
         }
 
         List<QomPropertyInfo> properties = Tree.Types.ListProperties(type);
-        properties.RemoveAll(static p => p.Name == "type");
+
+        // Neither can be set, "loaded" being there for clients of old.
+        properties.RemoveAll(static p => p.Name is "type" or "loaded");
         return PropertyHelp.Format(typeName, properties, "There are no options for {0}.\n");
     }
 

@@ -55,6 +55,9 @@ public interface IRunControl
     /// <summary>Called when the power button is pressed (ACPI raises its event there). Main loop.</summary>
     void AddPowerdownNotifier(Action notify);
 
+    /// <summary>Called when the guest is about to be suspended. Main loop.</summary>
+    void AddSuspendNotifier(Action notify);
+
     /// <summary>Called when a suspended guest is woken. Main loop.</summary>
     void AddWakeupNotifier(Action<WakeupReason> notify);
 

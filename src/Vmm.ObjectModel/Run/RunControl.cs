@@ -69,7 +69,7 @@ public sealed partial class RunControl : IRunControl
     /// <summary>Brings devices and vCPUs to their power-on state; the machine sets it. By default only the vCPUs.</summary>
     public Action<ShutdownCause>? MachineReset { get; set; }
 
-    /// <summary>Brings the machine out of suspension (a warm reset of the vCPUs); the machine sets it. By default nothing.</summary>
+    /// <summary>Brings the machine out of suspension: a reset that keeps RAM; a machine that can sleep sets it. By default nothing.</summary>
     public Action<WakeupReason>? MachineWakeup { get; set; }
 
     /// <summary>True when the machine and its guest can be woken from suspension; the ACPI power management model sets it.</summary>
@@ -106,7 +106,7 @@ public sealed partial class RunControl : IRunControl
     /// <inheritdoc/>
     public void AddWakeupNotifier(Action<WakeupReason> notify) => _wakeupNotifiers.Add(notify);
 
-    /// <summary>Called when the guest has been suspended. Main loop.</summary>
+    /// <inheritdoc/>
     public void AddSuspendNotifier(Action notify) => _suspendNotifiers.Add(notify);
 
     /// <inheritdoc/>

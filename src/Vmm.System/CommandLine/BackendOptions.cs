@@ -122,9 +122,8 @@ public sealed class BackendOptions
     }
 
     /// <summary>The serial ports in order; the index in the list is the number of the port.</summary>
-    /// <param name="connect">Makes the character device of one before the next is looked at; what it throws is reported.</param>
     /// <returns>Null when one is not valid; that has been reported.</returns>
-    public IReadOnlyList<LegacyBackend>? ResolveSerials(Action<LegacyBackend>? connect = null)
+    public IReadOnlyList<LegacyBackend>? ResolveSerials()
     {
         var serials = new List<LegacyBackend>(Serials.Count);
         foreach (LegacyBackendText serial in Serials)
@@ -134,7 +133,7 @@ public sealed class BackendOptions
                 continue;
             }
 
-            if (Resolve($"serial{serials.Count}", serial) is not { } backend || !TryConnect(backend, connect))
+            if (Resolve($"serial{serials.Count}", serial) is not { } backend)
             {
                 ReportSerialFailure(serial.Text, serial.Location);
                 return null;
@@ -147,14 +146,13 @@ public sealed class BackendOptions
     }
 
     /// <summary>The debug consoles in order.</summary>
-    /// <param name="connect">As for <see cref="ResolveSerials"/>.</param>
     /// <returns>Null when one is not valid; that has been reported.</returns>
-    public IReadOnlyList<LegacyBackend>? ResolveDebugConsoles(Action<LegacyBackend>? connect = null)
+    public IReadOnlyList<LegacyBackend>? ResolveDebugConsoles()
     {
         var consoles = new List<LegacyBackend>(DebugConsoles.Count);
         foreach (LegacyBackendText console in DebugConsoles)
         {
-            if (Resolve("debugcon", console) is not { } backend || !TryConnect(backend, connect))
+            if (Resolve("debugcon", console) is not { } backend)
             {
                 _report(new Diagnostic(DiagnosticKind.Error, console.Location, $"invalid character backend '{console.Text}'"));
                 return null;
@@ -215,20 +213,6 @@ public sealed class BackendOptions
         }
 
         _compatMonitors++;
-    }
-
-    private bool TryConnect(LegacyBackend backend, Action<LegacyBackend>? connect)
-    {
-        try
-        {
-            connect?.Invoke(backend);
-            return true;
-        }
-        catch (QapiException exception)
-        {
-            _report(new Diagnostic(DiagnosticKind.Error, backend.Location, exception.Desc, exception.Hint));
-            return false;
-        }
     }
 
     private MonitorOption ResolveMonitor(QemuOpts opts)

@@ -14,15 +14,14 @@ public sealed record MemoryConfiguration(ulong SizeBytes, ulong MaxSizeBytes, ul
     /// <summary>Completes the sizes for a machine type.</summary>
     /// <param name="memory">Parameters of -m ("size", "max-size", "slots") as strings, or null.</param>
     /// <param name="defaultSizeBytes">Size when none is asked for.</param>
-    /// <param name="diagnostics">Takes warnings about deprecated spellings.</param>
     /// <exception cref="QapiException">A parameter is malformed or the sizes contradict each other.</exception>
-    public static MemoryConfiguration Resolve(QDict? memory, ulong defaultSizeBytes, IOptionDiagnostics diagnostics)
+    public static MemoryConfiguration Resolve(QDict? memory, ulong defaultSizeBytes)
     {
         ulong? sizeGiven = null, maxGiven = null, slotsGiven = null;
         if (memory != null)
         {
-            sizeGiven = TakeSize(memory, "size", diagnostics);
-            maxGiven = TakeSize(memory, "max-size", diagnostics);
+            sizeGiven = TakeSize(memory, "size");
+            maxGiven = TakeSize(memory, "max-size");
             if (Take(memory, "slots") is { } text)
             {
                 slotsGiven = OptionScalars.TryParseUInt64(text, out ulong number) == ScalarStatus.Ok
@@ -74,20 +73,14 @@ public sealed record MemoryConfiguration(ulong SizeBytes, ulong MaxSizeBytes, ul
         return value is QString text ? text.Value : throw QapiException.InvalidParameterType("memory." + name, "string");
     }
 
-    private static ulong? TakeSize(QDict memory, string name, IOptionDiagnostics diagnostics)
+    private static ulong? TakeSize(QDict memory, string name)
     {
         if (Take(memory, name) is not { } text)
         {
             return null;
         }
 
-        ScalarStatus status = OptionScalars.TryParseSize(text, out ulong bytes, out bool hexSuffix);
-        if (hexSuffix)
-        {
-            diagnostics.Warning(OptionErrors.HexSuffixWarning(text));
-        }
-
-        return status == ScalarStatus.Ok
+        return OptionScalars.TryParseSize(text, out ulong bytes, out _) == ScalarStatus.Ok
             ? bytes
             : throw QapiException.InvalidParameterValue("memory." + name, "size");
     }

@@ -4,6 +4,7 @@ using Vmm.Block.Backend;
 using Vmm.Block.Exports;
 using Vmm.Block.Qmp;
 using Vmm.EventLoop.Tasks;
+using Vmm.ObjectModel.Qom;
 using Vmm.Qapi;
 using Vmm.Qapi.Types;
 
@@ -18,6 +19,9 @@ public abstract class NbdFixture : BlockFixture
 
     protected List<string> Deleted { get; } = [];
 
+    /// <summary>The operator's objects.</summary>
+    protected QomTree Tree { get; private set; } = null!;
+
     protected string SocketPath => Path.Combine(Folder, "s");
 
     protected string Uri(string export) => $"nbd+unix:///{export}?socket={SocketPath}";
@@ -25,7 +29,9 @@ public abstract class NbdFixture : BlockFixture
     [SetUp]
     public void MakeFactory()
     {
-        Exporting = new BlockExportFactory(Graph, static _ => null);
+        Tree = new QomTree(new QomTypeRegistry());
+        Graph.DriverRegistry.FindObject = id => Tree.Objects.FindChild(id);
+        Exporting = new BlockExportFactory(Graph, Graph.DriverRegistry.FindObject);
         Deleted.Clear();
         Exporting.Exports.OnDeleted = Deleted.Add;
     }
@@ -58,8 +64,16 @@ public abstract class NbdFixture : BlockFixture
         }
     }
 
-    protected void StartServer(uint maxConnections = 0) => Exporting.StartServer(
-        new SocketAddressLegacy { Type = SocketAddressType.Unix, Unix = new UnixSocketAddress { Path = SocketPath } }, null, maxConnections, null);
+    protected void StartServer(uint maxConnections = 0, string? tls = null, string? authorization = null) => Exporting.StartServer(
+        new SocketAddressLegacy { Type = SocketAddressType.Unix, Unix = new UnixSocketAddress { Path = SocketPath } },
+        tls,
+        authorization,
+        maxConnections,
+        null);
+
+    /// <summary>Makes an operator's object; the JSON is what object-add takes.</summary>
+    protected void AddObject(string json) =>
+        new ObjectFactory(new ObjectContext(Tree, Loop, Loop.Clocks)).Add((QDict)QValue.Parse(json));
 
     /// <summary>Adds an export; the JSON is what block-export-add takes.</summary>
     protected void Export(string json) =>

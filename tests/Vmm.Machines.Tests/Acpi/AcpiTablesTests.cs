@@ -10,7 +10,7 @@ public sealed class AcpiTablesTests
     private static readonly AcpiConfig s_pc = new()
     {
         ApicIds = [0, 1, 2, 3],
-        Pm = new AcpiPmBlock { Gpe0 = 0xafe0, ResetPort = 0xcf9 },
+        Pm = new AcpiPmBlock { Gpe0 = 0xafe0, ResetPort = 0xcf9, SuspendToRamType = 1, SuspendToDiskType = 2 },
         Pci = new AcpiPciHost { WindowStart = 0x8000000, Window64Start = 0x100000000, Window64End = 0x17fffffff },
         Serials = [new(1, 0x3f8, 4), new(2, 0x2f8, 3)],
         Keyboard = true,
@@ -117,6 +117,8 @@ public sealed class AcpiTablesTests
         Assert.Multiple(() =>
         {
             Assert.That(pc, Does.Contain("Device (PCI0)").And.Contain("EisaId (\"PNP0A03\")").And.Contain("Name (\\_S5, Package (0x04)"));
+            Assert.That(pc, Does.Contain("Name (\\_S3, Package (0x04)").And.Contain("Name (\\_S4, Package (0x04)"));
+            Assert.That(microvm, Does.Contain("Name (\\_S5, Package (0x04)").And.Not.Contain("_S3").And.Not.Contain("_S4"));
             Assert.That(pc, Does.Contain("QEMU0001").And.Contain("EisaId (\"PNP0501\")").And.Contain("Method (_SRS, 1"));
             Assert.That(pc, Does.Contain("0x0CF8,             // Range Minimum"));
             Assert.That(microvm, Does.Contain("ACPI0013").And.Contain("0xFEA00000").And.Contain("Notify (PWRB, 0x80)"));

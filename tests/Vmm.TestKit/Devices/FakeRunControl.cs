@@ -9,6 +9,7 @@ public sealed class FakeRunControl : IRunControl
     private readonly List<VmStateChangeHandler> _stateHandlers = [];
     private readonly List<Action> _powerdown = [];
     private readonly List<Action<WakeupReason>> _wakeup = [];
+    private readonly List<Action> _suspend = [];
 
     /// <summary>Requests in order, as text such as <c>reset GuestReset</c>.</summary>
     public List<string> Requests { get; } = [];
@@ -70,6 +71,9 @@ public sealed class FakeRunControl : IRunControl
 
     /// <inheritdoc/>
     public void AddPowerdownNotifier(Action notify) => _powerdown.Add(notify);
+
+    /// <inheritdoc/>
+    public void AddSuspendNotifier(Action notify) => _suspend.Add(notify);
 
     /// <inheritdoc/>
     public void AddWakeupNotifier(Action<WakeupReason> notify) => _wakeup.Add(notify);

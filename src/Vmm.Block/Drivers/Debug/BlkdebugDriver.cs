@@ -94,6 +94,9 @@ public sealed class BlkdebugDriver : FilterDriver
     public override long GetAllocatedBytes() => BlockResult.NotSupported;
 
     /// <inheritdoc/>
+    public override int ClusterBytes => 0;
+
+    /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
     }

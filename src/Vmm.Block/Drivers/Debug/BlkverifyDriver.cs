@@ -27,6 +27,9 @@ public sealed class BlkverifyDriver : FilterDriver
     public override long GetAllocatedBytes() => BlockResult.NotSupported;
 
     /// <inheritdoc/>
+    public override int ClusterBytes => 0;
+
+    /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
     }

@@ -23,6 +23,7 @@ public sealed partial class FileDriver : BlockDriver
     private readonly FdSets _fdSets;
     private readonly LoopWorkers _workers;
     private readonly FileWriter _writer;
+    private readonly FileWriteOut _writeOut;
     private FileRing? _ring;
     private readonly Stack<FileRequest> _free = new();
     private SafeFd _fd = new(-1);
@@ -48,6 +49,7 @@ public sealed partial class FileDriver : BlockDriver
         _workers = workers;
         _aio = options.Aio;
         _writer = new FileWriter(workers);
+        _writeOut = new FileWriteOut(workers);
     }
 
     /// <inheritdoc/>
@@ -153,6 +155,9 @@ public sealed partial class FileDriver : BlockDriver
 
     /// <inheritdoc/>
     public override IoTask<int> WriteAsync(long offset, IoVectors data, BlockRequestFlags flags) =>
+        _isCached && Node.IsFilledByJob ? WriteMuchAsync(offset, data) : WriteAsync(offset, data);
+
+    private IoTask<int> WriteAsync(long offset, IoVectors data) =>
         CanRing(data) ? _ring!.WriteAsync(_fd.Fd, offset, data)
         : _isCached ? WriteInOrderAsync(offset, data) : SubmitAsync(FileOperation.Write, offset, data.Size, data);
 
@@ -195,6 +200,9 @@ public sealed partial class FileDriver : BlockDriver
         DiscardStatistics.Count(result, bytes);
         return result;
     }
+
+    /// <summary>How often the kernel was told to begin to write out what jobs have written.</summary>
+    internal long WriteOutSteps => _writeOut.Steps;
 
     /// <summary>Discards so far.</summary>
     public DiscardCounters DiscardStatistics { get; } = new();
@@ -419,6 +427,25 @@ public sealed partial class FileDriver : BlockDriver
     {
         _knownData = default;
         _changes++;
+    }
+
+    private async IoTask<int> WriteMuchAsync(long offset, IoVectors data)
+    {
+        int result = await WriteAsync(offset, data);
+        if (result >= 0 && _writeOut.Add(offset, data.Size))
+        {
+            WriteOutAsync().Forget();
+        }
+
+        return result;
+    }
+
+    // A request of its own, for which drained sections wait: it has the descriptor.
+    private async IoTask WriteOutAsync()
+    {
+        Node.BeginRequest();
+        await _writeOut.StepAsync(_fd.Fd);
+        Node.EndRequest();
     }
 
     private async IoTask<int> WriteInOrderAsync(long offset, IoVectors data)

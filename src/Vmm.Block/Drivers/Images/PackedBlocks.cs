@@ -16,6 +16,7 @@ internal sealed class PackedBlocks(BlockNode file, LoopWorkers workers) : IDispo
     private readonly InflateWork _work = new();
     private NativeBuffer? _packed;
     private long _current = -1;
+    private int _currentBytes;
 
     /// <inheritdoc/>
     public void Dispose()
@@ -35,7 +36,7 @@ internal sealed class PackedBlocks(BlockNode file, LoopWorkers workers) : IDispo
     {
         await _lock.EnterAsync();
         int result = 0;
-        if (_current != place || _work.Block!.Length < blockBytes)
+        if (_current != place || _currentBytes != blockBytes)
         {
             result = await LoadAsync(place, packedBytes, blockBytes);
             if (result >= 0 && isWhole && _work.Written < blockBytes)
@@ -83,6 +84,7 @@ internal sealed class PackedBlocks(BlockNode file, LoopWorkers workers) : IDispo
         if (result >= 0)
         {
             _current = place;
+            _currentBytes = blockBytes;
         }
 
         return result;

@@ -128,10 +128,12 @@ public sealed class QedDriver(BlockdevOptionsGenericCowFormat options) : MappedI
     }
 
     /// <inheritdoc/>
+    public override int ClusterBytes => _header!.ClusterBytes;
+
+    /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
-        image.ClusterSize = _header!.ClusterBytes;
-        image.IsDirty = _header.IsDirty;
+        image.IsDirty = _header!.IsDirty;
         image.BackingFile = _backingName;
         image.BackingFormat = _header.HasBacking && _header.IsBackingRaw ? "raw" : null;
     }

@@ -78,9 +78,11 @@ public sealed class VdiDriver : MappedImageDriver
     }
 
     /// <inheritdoc/>
+    public override int ClusterBytes => VdiHeader.BlockBytes;
+
+    /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
-        image.ClusterSize = VdiHeader.BlockBytes;
         image.IsDirty = false;
     }
 

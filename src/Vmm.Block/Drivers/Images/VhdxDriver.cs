@@ -160,9 +160,11 @@ public sealed class VhdxDriver : MappedImageDriver
     }
 
     /// <inheritdoc/>
+    public override int ClusterBytes => (int)_layout!.BlockBytes;
+
+    /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
-        image.ClusterSize = (int)_layout!.BlockBytes;
         image.IsDirty = false;
     }
 

@@ -55,11 +55,14 @@ public sealed class VmdkDriver(BlockdevOptionsGenericCowFormat options, LoopWork
     }
 
     /// <inheritdoc/>
+    public override int ClusterBytes =>
+        _extents.Exists(e => !e.IsFlat && e.GrainBytes == _extents[0].GrainBytes) && !_extents.Exists(static e => e.IsFlat) ? _extents[0].GrainBytes : 0;
+
+    /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
         image.IsDirty = false;
         image.BackingFile = BackingName;
-        image.ClusterSize = _extents.Exists(e => !e.IsFlat && e.GrainBytes == _extents[0].GrainBytes) && !_extents.Exists(e => e.IsFlat) ? _extents[0].GrainBytes : 0;
         image.FullBackingFile = BackingName is { } name ? ImageNames.TryResolve(name, FileName) : null;
         QList extents = new();
         foreach (VmdkExtent extent in _extents)

@@ -104,9 +104,11 @@ public sealed class VpcDriver : MappedImageDriver
     }
 
     /// <inheritdoc/>
+    public override int ClusterBytes => (int)(_table?.BlockBytes ?? 0);
+
+    /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
-        image.ClusterSize = (int)(_table?.BlockBytes ?? 0);
         image.IsDirty = false;
     }
 

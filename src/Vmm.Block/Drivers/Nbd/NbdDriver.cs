@@ -5,6 +5,8 @@ using Vmm.EventLoop;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.ObjectModel.Block;
+using Vmm.ObjectModel.Qom;
+using Vmm.ObjectModel.Tls;
 using Vmm.Qapi;
 using Vmm.Qapi.Types;
 
@@ -25,6 +27,9 @@ public sealed class NbdDriver : BlockDriver
     private readonly long _reconnectNs;
     private readonly long _openNs;
     private readonly LoopWorkers _workers;
+    private readonly NbdTls? _tls;
+    private readonly string? _tlsId;
+    private readonly string? _hostName;
     private readonly LoopWaitQueue _waiting = new();
     private readonly LoopWaitQueue _sleeping = new();
     private NbdLink? _link;
@@ -36,7 +41,11 @@ public sealed class NbdDriver : BlockDriver
     private bool _hasGivenUp;
 
     /// <summary>A client that is not connected yet.</summary>
-    public NbdDriver(BlockdevOptionsNbd options, LoopWorkers workers)
+    /// <param name="options">What to be.</param>
+    /// <param name="workers">Where names are looked up.</param>
+    /// <param name="objects">Finds an operator's objects by their ids.</param>
+    /// <exception cref="QapiException">The options cannot be served.</exception>
+    public NbdDriver(BlockdevOptionsNbd options, LoopWorkers workers, Func<string, QomObject?> objects)
     {
         _server = options.Server.ToLegacy();
         _export = options.Export ?? "";
@@ -52,6 +61,12 @@ public sealed class NbdDriver : BlockDriver
         {
             throw new QapiException("export name too long to send to server");
         }
+
+        _tlsId = options.TlsCreds;
+        _hostName = options.TlsHostname;
+        _tls = _tlsId is null
+            ? null
+            : new NbdTls(TlsCredentials.Find(objects, _tlsId, isServer: false), new TlsPeerPolicy(objects, _hostName ?? _server.Inet?.Host));
     }
 
     /// <inheritdoc/>
@@ -96,6 +111,16 @@ public sealed class NbdDriver : BlockDriver
         if (_export.Length > 0)
         {
             options["export"] = _export;
+        }
+
+        if (_tlsId is not null)
+        {
+            options["tls-creds"] = _tlsId;
+        }
+
+        if (_hostName is not null)
+        {
+            options["tls-hostname"] = _hostName;
         }
     }
 
@@ -253,7 +278,7 @@ public sealed class NbdDriver : BlockDriver
         NbdSocket socket = new(await new NbdConnector(_workers, _server).ConnectAsync(), Node.Loop);
         try
         {
-            using NbdHandshake handshake = new(socket, _export);
+            using NbdHandshake handshake = new(socket, _export, _tls);
             return new NbdLink(socket, await handshake.RunAsync(), OnLost);
         }
         catch (QapiException)

@@ -18,11 +18,13 @@ internal sealed class NbdHandshake : IDisposable
 
     private readonly NbdSocket _socket;
     private readonly string _export;
+    private readonly NbdTls? _tls;
     private readonly NbdExportInfo _info = new();
     private readonly NativeBuffer _out = new(NbdLimits.OptionHeaderBytes + NbdLimits.MaxString + 128);
 
-    internal NbdHandshake(NbdSocket socket, string export)
+    internal NbdHandshake(NbdSocket socket, string export, NbdTls? tls)
     {
+        _tls = tls;
         _socket = socket;
         _export = export;
     }
@@ -51,6 +53,11 @@ internal sealed class NbdHandshake : IDisposable
         bool hasNoZeroes = (flags & NbdLimits.NoZeroes) != 0;
         BinaryPrimitives.WriteInt32BigEndian(_out.Span, flags & (NbdLimits.FixedNewstyle | NbdLimits.NoZeroes));
         await SendAsync(4, "Failed to send clientflags field");
+        if (_tls is not null)
+        {
+            await StartTlsAsync(isFixed);
+        }
+
         if (isFixed)
         {
             _info.IsStructured = await AskAsync(NbdOption.StructuredReply);
@@ -85,6 +92,30 @@ internal sealed class NbdHandshake : IDisposable
         }
 
         return _info;
+    }
+
+    // "NBD_OPT_STARTTLS": what was said before in the clear counts for nothing but the way here.
+    private async IoTask StartTlsAsync(bool isFixed)
+    {
+        if (!isFixed)
+        {
+            throw new QapiException("Server does not support STARTTLS");
+        }
+
+        await SendAsync(NbdWire.WriteOption(_out.Span, NbdOption.StartTls, 0), "Failed to send option request header");
+        NbdOptionReplyHeader reply = await ReplyAsync(NbdOption.StartTls);
+        if (reply.Type != NbdOptionReply.Ack)
+        {
+            await RefuseAsync(reply, isOptional: reply.Type == NbdOptionReply.ErrorUnsupported);
+            throw new QapiException("Server don't support STARTTLS option");
+        }
+
+        if (reply.Length != 0)
+        {
+            throw new QapiException($"Option {(uint)NbdOption.StartTls} ('{Name(NbdOption.StartTls)}') response length is {reply.Length} (it should be zero)");
+        }
+
+        Require(await _tls!.StartAsync(_socket), "TLS handshake failed");
     }
 
     private async IoTask<bool> AskAsync(NbdOption option)
@@ -231,7 +262,7 @@ internal sealed class NbdHandshake : IDisposable
 
     private async IoTask<NbdOptionReplyHeader> ReplyAsync(NbdOption option)
     {
-        await FillAsync(NbdLimits.OptionReplyBytes, "failed to read option reply");
+        await FillAsync(NbdLimits.OptionReplyBytes, "Failed to read option reply");
         bool isReply = NbdWire.TryReadOptionReply(_socket.Peek(NbdLimits.OptionReplyBytes), out NbdOptionReplyHeader reply);
         _socket.Skip(NbdLimits.OptionReplyBytes);
         if (!isReply)
@@ -252,7 +283,7 @@ internal sealed class NbdHandshake : IDisposable
         string said = "";
         if (reply.Length is > 0 and <= NbdLimits.MaxString)
         {
-            await FillAsync((int)reply.Length, "failed to read option error");
+            await FillAsync((int)reply.Length, "Failed to read option error");
             said = NbdWire.ReadText(_socket.Peek((int)reply.Length));
             _socket.Skip((int)reply.Length);
         }
@@ -261,7 +292,7 @@ internal sealed class NbdHandshake : IDisposable
             await DiscardAsync(reply.Length);
         }
 
-        if (isOptional && reply.IsError && reply.Type != NbdOptionReply.ErrorTlsRequired)
+        if (isOptional && reply.IsError)
         {
             return;
         }
@@ -272,18 +303,23 @@ internal sealed class NbdHandshake : IDisposable
             NbdOptionReply.ErrorPolicy => $"Denied by server for {option}",
             NbdOptionReply.ErrorInvalid => $"Invalid parameters for {option}",
             NbdOptionReply.ErrorPlatform => $"Server lacks support for {option}",
-            NbdOptionReply.ErrorTlsRequired => $"Server requires TLS for {option}",
+            NbdOptionReply.ErrorTlsRequired => $"TLS negotiation required before {option}",
             NbdOptionReply.ErrorUnknown => "Requested export not available",
             NbdOptionReply.ErrorShutdown => $"Server shutting down before {option}",
             NbdOptionReply.ErrorBlockSizeRequired => $"Server requires INFO_BLOCK_SIZE for {option}",
             _ => $"Unknown error code when asking for {option}",
         };
-        throw new QapiException(QapiErrorClass.GenericError, text, said.Length > 0 ? "server reported: " + said : null);
+        string? hint = said.Length > 0 ? "server reported: " + said : null;
+        throw new QapiException(
+            QapiErrorClass.GenericError,
+            text,
+            reply.Type == NbdOptionReply.ErrorTlsRequired ? "Did you forget a valid tls-creds?\n" + hint : hint);
     }
 
     private static string Name(NbdOption option) => option switch
     {
         NbdOption.ExportName => "export name",
+        NbdOption.StartTls => "starttls",
         NbdOption.StructuredReply => "structured reply",
         NbdOption.SetMetaContext => "set meta context",
         NbdOption.Go => "go",
@@ -292,19 +328,24 @@ internal sealed class NbdHandshake : IDisposable
 
     private async IoTask FillAsync(int bytes, string what) => Require(await _socket.FillAsync(bytes), what);
 
-    private async IoTask DiscardAsync(long bytes) => Require(await _socket.DiscardAsync(bytes), "failed to read option reply");
+    private async IoTask DiscardAsync(long bytes) => Require(await _socket.DiscardAsync(bytes), "Failed to read option reply");
 
     private async IoTask SendAsync(int bytes, string what)
     {
         IoVectors data = IoVectors.Rent(_out.Vector(0, bytes));
         int result = await _socket.WriteAsync(data);
         data.Return();
-        Require(result, what);
+        Require(result, what, isWrite: true);
     }
 
-    private static void Require(int result, string what)
+    private void Require(int result, string what, bool isWrite = false)
     {
-        if (result == -(int)Errno.ECONNRESET)
+        if (result < 0 && _socket.IsSecure)
+        {
+            what += isWrite ? ": Cannot write to TLS channel" : ": Cannot read from TLS channel";
+        }
+
+        if (result == -(int)Errno.ECONNRESET && !_socket.IsSecure)
         {
             throw new QapiException(what + ": Unexpected end-of-file before all data were read");
         }

@@ -59,10 +59,12 @@ public sealed partial class Qcow2Driver
     }
 
     /// <inheritdoc/>
+    public override int ClusterBytes => Header.ClusterBytes;
+
+    /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
         Qcow2Header header = Header;
-        image.ClusterSize = header.ClusterBytes;
         image.IsDirty = _metadata.IsMarkedDirty;
         image.BackingFile = string.IsNullOrEmpty(header.BackingFile) ? null : header.BackingFile;
         image.FullBackingFile = string.IsNullOrEmpty(header.BackingFile) ? null : ImageNames.TryResolve(header.BackingFile, FileName);

@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 
-namespace Vmm.Devices.Virtio;
+namespace Vmm.ObjectModel.Virtio;
 
 /// <content>Packed rings (virtio 1.2, 2.8).</content>
 public sealed partial class VirtQueue
@@ -14,7 +14,7 @@ public sealed partial class VirtQueue
     private bool _usedWrap = true;
 
     /// <summary>Where the ring is, when it is a packed one.</summary>
-    internal PackedPosition PackedPosition
+    public PackedPosition PackedPosition
     {
         get => IsPacked ? new(LastAvailable, _availWrap, UsedIndex, _usedWrap, (uint)InUse) : PackedPosition.Start;
         set

@@ -1,4 +1,4 @@
-namespace Vmm.Devices.Virtio;
+namespace Vmm.ObjectModel.Virtio;
 
 /// <summary>Feature bits that are no device's own, and status bits (virtio 1.2, 2.1, 2.2, 6).</summary>
 public static class VirtioFeatures

@@ -2,7 +2,7 @@ using Vmm.Interop;
 using Vmm.Memory;
 using Vmm.ObjectModel.Block;
 
-namespace Vmm.Devices.Virtio;
+namespace Vmm.ObjectModel.Virtio;
 
 /// <summary>
 /// A buffer that a driver has made available: memory that the device reads, then memory that it writes, both where they lie in the guest.
@@ -21,10 +21,10 @@ public sealed class VirtQueueElement
     public IoVectors In { get; } = new();
 
     /// <summary>The driver's name for the buffer.</summary>
-    public ushort Id { get; internal set; }
+    public ushort Id { get; set; }
 
     /// <summary>Ring entries that the buffer takes in a packed ring; 1 in a split ring.</summary>
-    public int RingEntries { get; internal set; }
+    public int RingEntries { get; set; }
 
     /// <summary>Descriptors of <see cref="Out"/>.</summary>
     internal int OutCount { get; set; }
@@ -33,17 +33,18 @@ public sealed class VirtQueueElement
     internal int InCount { get; set; }
 
     /// <summary>Guest addresses of <see cref="Out"/>.</summary>
-    internal ReadOnlySpan<(ulong Address, uint Length)> OutSegments => _segments.AsSpan(0, _outSegments);
+    public ReadOnlySpan<(ulong Address, uint Length)> OutSegments => _segments.AsSpan(0, _outSegments);
 
     /// <summary>Guest addresses of <see cref="In"/>.</summary>
-    internal ReadOnlySpan<(ulong Address, uint Length)> InSegments => _segments.AsSpan(_outSegments, _count - _outSegments);
+    public ReadOnlySpan<(ulong Address, uint Length)> InSegments => _segments.AsSpan(_outSegments, _count - _outSegments);
 
-    // What keeps the memory mapped while the element is in use.
-    internal FlatView? View { get; set; }
+    /// <summary>What keeps the memory mapped while the element is in use.</summary>
+    internal object? View { get; set; }
 
     internal int Pieces { get; set; }
 
-    internal void Clear()
+    /// <summary>Takes all memory out.</summary>
+    public void Clear()
     {
         Out.Clear();
         In.Clear();
@@ -68,7 +69,7 @@ public sealed class VirtQueueElement
     }
 
     /// <summary>Logs that the device wrote <see cref="In"/>.</summary>
-    internal void MarkDirty(GuestMemory memory)
+    internal void MarkDirty(IDmaMemory memory)
     {
         foreach ((ulong address, uint length) in InSegments)
         {

@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 using Vmm.Interop;
 using Vmm.Memory;
 
-namespace Vmm.Devices.Virtio;
+namespace Vmm.ObjectModel.Virtio;
 
 /// <summary>
 /// A virtqueue (virtio 1.2, 2.6 to 2.8). Everything in its rings comes from a guest that may be hostile: each index and length is checked and
@@ -22,15 +22,19 @@ public sealed partial class VirtQueue
     private const ushort AvailNoInterrupt = 1;
     private const ushort UsedNoNotify = 1;
 
-    private readonly VirtioDevice _device;
-    private GuestMemory _memory = null!;
+    private readonly IVirtQueueOwner _owner;
+    private IDmaMemory _memory = null!;
     private ushort _shadowAvail;
     private ushort _signalledUsed;
     private bool _signalledUsedValid;
 
-    internal VirtQueue(VirtioDevice device, int index, int size)
+    /// <summary>A queue without ring.</summary>
+    /// <param name="owner">Whose it is.</param>
+    /// <param name="index">Its number.</param>
+    /// <param name="size">Entries unless the driver wants fewer.</param>
+    public VirtQueue(IVirtQueueOwner owner, int index, int size)
     {
-        _device = device;
+        _owner = owner;
         Index = index;
         DefaultSize = size;
         Reset();
@@ -66,13 +70,15 @@ public sealed partial class VirtQueue
     /// <summary>Buffers taken and not given back.</summary>
     public int InUse { get; private set; }
 
-    private bool IsPacked => (_device.GuestFeatures & VirtioFeatures.PackedRing) != 0;
+    private bool IsPacked => (_owner.GuestFeatures & VirtioFeatures.PackedRing) != 0;
 
-    private bool HasEventIndex => (_device.GuestFeatures & VirtioFeatures.EventIndex) != 0;
+    private bool HasEventIndex => (_owner.GuestFeatures & VirtioFeatures.EventIndex) != 0;
 
-    internal void Attach(GuestMemory memory) => _memory = memory;
+    /// <summary>Says where rings and buffers are.</summary>
+    public void Attach(IDmaMemory memory) => _memory = memory;
 
-    internal void Reset()
+    /// <summary>Forgets the ring.</summary>
+    public void Reset()
     {
         Size = DefaultSize;
         Alignment = 4096;
@@ -115,16 +121,25 @@ public sealed partial class VirtQueue
     public void SetAddresses(ulong descriptors, ulong available, ulong used) =>
         (Descriptors, Available, Used) = (descriptors, available, used);
 
+    /// <summary>Begins at an index of a split ring; the used ring tells how far it was used. What was taken before is given up.</summary>
+    public void Start(ushort lastAvailable)
+    {
+        ForgetPosition();
+        LastAvailable = lastAvailable;
+        _shadowAvail = lastAvailable;
+        UsedIndex = ReadU16(Used + 2);
+    }
+
     /// <summary>Takes the next available buffer; false when there is none, or when the device is broken (now).</summary>
     public bool TryPop(VirtQueueElement element)
     {
         element.Clear();
-        if (_device.IsBroken || Descriptors == 0 || Available == 0)
+        if (_owner.IsBroken || Descriptors == 0 || Available == 0)
         {
             return false;
         }
 
-        element.View = _memory.Space.View;
+        element.View = _memory.Current;
         return IsPacked ? TryPopPacked(element) : TryPopSplit(element);
     }
 
@@ -135,7 +150,7 @@ public sealed partial class VirtQueue
     {
         element.MarkDirty(_memory);
         InUse--;
-        if (_device.IsBroken || Used == 0)
+        if (_owner.IsBroken || Used == 0)
         {
             return;
         }
@@ -151,7 +166,7 @@ public sealed partial class VirtQueue
 
         if (ShouldNotify())
         {
-            _device.InterruptQueue();
+            _owner.InterruptQueue(Index);
         }
     }
 
@@ -187,7 +202,7 @@ public sealed partial class VirtQueue
     {
         get
         {
-            if (_device.IsBroken || Descriptors == 0 || Available == 0)
+            if (_owner.IsBroken || Descriptors == 0 || Available == 0)
             {
                 return true;
             }
@@ -197,7 +212,7 @@ public sealed partial class VirtQueue
     }
 
     /// <summary>Goes on where another process stopped; what a split ring's memory tells is taken from there.</summary>
-    internal void Restore(in QueueState state, bool hasAddresses)
+    public void Restore(in QueueState state, bool hasAddresses)
     {
         ForgetPosition();
         Size = (int)state.Size;
@@ -224,9 +239,9 @@ public sealed partial class VirtQueue
     }
 
     /// <summary>Maps a buffer that was taken in another process. False for what is not memory; the device is broken then.</summary>
-    internal bool Remap(VirtQueueElement element, ReadOnlySpan<(ulong Address, uint Length)> output, ReadOnlySpan<(ulong Address, uint Length)> input)
+    public bool Remap(VirtQueueElement element, ReadOnlySpan<(ulong Address, uint Length)> output, ReadOnlySpan<(ulong Address, uint Length)> input)
     {
-        element.View = _memory.Space.View;
+        element.View = _memory.Current;
         foreach ((ulong address, uint length) in output)
         {
             if (!Add(element, new Descriptor(address, length, 0, 0)))
@@ -431,7 +446,7 @@ public sealed partial class VirtQueue
             return ShouldNotifyPacked();
         }
 
-        if ((_device.GuestFeatures & VirtioFeatures.NotifyOnEmpty) != 0 && InUse == 0 && IsEmpty)
+        if ((_owner.GuestFeatures & VirtioFeatures.NotifyOnEmpty) != 0 && InUse == 0 && IsEmpty)
         {
             return true;
         }
@@ -490,7 +505,7 @@ public sealed partial class VirtQueue
 
     private bool Fail(string what)
     {
-        _device.Break(what);
+        _owner.Break(what);
         return false;
     }
 
