@@ -1,4 +1,5 @@
 using Vmm.Block.Drivers.Files;
+using Vmm.Block.Drivers.Http;
 using Vmm.Block.Drivers.Nbd;
 using Vmm.Block.Drivers.Qcow2;
 using Vmm.Block.Graph;
@@ -92,6 +93,8 @@ public sealed partial class BlockDriverRegistry
         });
         Add(BlockdevDriver.File, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_file, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.File!, isDevice: false, fdSets, workers), CreateImage = (_, o) => new FileCreation(o.File!).CreateAsync(workers) });
         Add(BlockdevDriver.HostDevice, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_hostDevice, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.HostDevice!, isDevice: true, fdSets, workers) });
+        Add(BlockdevDriver.Http, new BlockDriverInfo { IsProtocol = true, Protocols = ["http"], ParseName = HttpDriver.ParseName, Create = o => new HttpDriver(o.Http!, workers, FindSecret) });
+        Add(BlockdevDriver.Https, new BlockDriverInfo { IsProtocol = true, Protocols = ["https"], ParseName = HttpDriver.ParseName, Create = o => new HttpDriver(o.Https!, workers, FindSecret) });
         Add(BlockdevDriver.Nbd, new BlockDriverInfo { IsProtocol = true, Protocols = s_nbd, ParseName = NbdNames.Parse, Normalise = NbdNames.Normalise, Create = o => new NbdDriver(o.Nbd!, workers, FindObject) });
         Add(BlockdevDriver.NullCo, new BlockDriverInfo { IsProtocol = true, Protocols = ["null-co"], ParseName = ImageNames.ParseNull, Create = static o => new NullDriver("null-co", o.NullCo!) });
         Add(BlockdevDriver.NullAio, new BlockDriverInfo { IsProtocol = true, Protocols = ["null-aio"], ParseName = ImageNames.ParseNull, Create = static o => new NullDriver("null-aio", o.NullAio!) });

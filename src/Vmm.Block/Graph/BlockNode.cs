@@ -78,6 +78,23 @@ public sealed partial class BlockNode : IBlockParent
         }
     }
 
+    /// <summary>Makes a node that may choose for itself read-only. While it opens.</summary>
+    /// <exception cref="QapiException">It is to be written: <paramref name="reason"/> says why it cannot be.</exception>
+    public void RequireReadOnly(string reason)
+    {
+        if (IsReadOnly)
+        {
+            return;
+        }
+
+        if (!Options.IsAutoReadOnly)
+        {
+            throw new QapiException(reason);
+        }
+
+        Options = Options with { IsReadOnly = true };
+    }
+
     /// <summary>A filter of a job for which no operator gave a name: queries of back ends show what is below it.</summary>
     public bool IsImplicit { get; init; }
 

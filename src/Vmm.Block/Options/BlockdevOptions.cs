@@ -37,6 +37,12 @@ public enum BlockdevDriver
     [QapiName("host_device")]
     HostDevice,
 
+    /// <summary>A file on a web server.</summary>
+    Http,
+
+    /// <summary>A file on a web server, over TLS.</summary>
+    Https,
+
     /// <summary>An encrypted volume.</summary>
     Luks,
 
@@ -189,6 +195,14 @@ public sealed partial record BlockdevOptions
     /// <summary>A host device.</summary>
     [QapiBranch("host_device")]
     public BlockdevOptionsFile? HostDevice { get; init; }
+
+    /// <summary>A file on a web server.</summary>
+    [QapiBranch("http")]
+    public BlockdevOptionsCurlHttp? Http { get; init; }
+
+    /// <summary>A file on a web server, over TLS.</summary>
+    [QapiBranch("https")]
+    public BlockdevOptionsCurlHttps? Https { get; init; }
 
     /// <summary>An export of an NBD server.</summary>
     [QapiBranch("nbd")]

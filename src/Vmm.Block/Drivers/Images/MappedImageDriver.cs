@@ -70,16 +70,7 @@ public abstract class MappedImageDriver : BlockDriver
     /// <inheritdoc/>
     public sealed override async IoTask OpenAsync()
     {
-        if (!Node.IsReadOnly)
-        {
-            if (!Node.Options.IsAutoReadOnly)
-            {
-                throw new QapiException(ReadOnlyReason);
-            }
-
-            Node.Options = Node.Options with { IsReadOnly = true };
-        }
-
+        Node.RequireReadOnly(ReadOnlyReason);
         try
         {
             await OpenImageAsync();
