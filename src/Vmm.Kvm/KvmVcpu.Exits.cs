@@ -372,9 +372,9 @@ public sealed partial class KvmVcpu
 
     private void InjectNmiHere()
     {
-        Volatile.Write(ref _halted, false);
         if (_accelerator.Irqchip == KernelIrqchipMode.Off)
         {
+            Volatile.Write(ref _halted, false);
             _ = _fd.Nmi();
             return;
         }
