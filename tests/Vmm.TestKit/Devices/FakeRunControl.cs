@@ -40,6 +40,7 @@ public sealed class FakeRunControl : IRunControl
     public void RequestSuspend()
     {
         Add(IsRecording ? "suspend" : null);
+        _suspend.ForEach(static n => n());
         State = RunState.Suspended;
     }
 
