@@ -1,6 +1,7 @@
 using Vmm.EventLoop;
 using Vmm.ObjectModel.Fds;
 using Vmm.ObjectModel.Qmp;
+using Vmm.ObjectModel.Qom;
 
 namespace Vmm.Chardevs;
 
@@ -26,6 +27,9 @@ public sealed record ChardevHost(EventLoop.EventLoop Loop, FdSets FdSets)
 
     /// <summary>Where names are looked up for connections that are made in the background; null: on the loop, which then waits.</summary>
     public WorkerPool? Workers { get; init; }
+
+    /// <summary>Finds an operator's objects by their ids: TLS credentials, and what decides who is let in.</summary>
+    public Func<string, QomObject?> Objects { get; init; } = static _ => null;
 
     /// <summary>Where sockets can be cut off by command.</summary>
     public YankRegistry Yank { get; init; } = new();

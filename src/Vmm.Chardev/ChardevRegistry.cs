@@ -179,7 +179,7 @@ public sealed partial class ChardevRegistry
         YankInstance? pending = Find(id) is null ? YankInstance.OfChardev(id) : null;
         try
         {
-            SocketChardev.Validate(options, isServer: false);
+            SocketChardev.Validate(_host, options, isServer: false);
             if (pending is not null)
             {
                 _host.Yank.Add(pending, connector.Cut);

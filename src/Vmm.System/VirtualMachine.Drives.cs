@@ -1,11 +1,9 @@
-using Vmm.Block.Drivers;
 using Vmm.Block.Drives;
 using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.Machines;
 using Vmm.ObjectModel.Devices;
-using Vmm.ObjectModel.Objects;
 using Vmm.Qapi;
 using Vmm.System.CommandLine;
 using Vmm.System.Logging;
@@ -15,12 +13,6 @@ namespace Vmm.System;
 /// <summary>Nodes, drives and the devices that drives ask for.</summary>
 internal sealed partial class VirtualMachine
 {
-    private void LendObjects(BlockDriverRegistry drivers)
-    {
-        drivers.FindSecret = id => Secret.FindText(_tree, id);
-        drivers.FindObject = id => _tree.Objects.FindChild(id);
-    }
-
     private void AddBlockdevs()
     {
         foreach (BlockdevOption option in _configuration.Blockdevs)

@@ -103,7 +103,7 @@ internal sealed partial class VirtualMachine
             Quit = () => _run?.RequestShutdown(ShutdownCause.HostUi),
             IsDaemon = _configuration.Daemonize,
             Workers = _workers,
-            Yank = _yank,
+            Yank = _yank, Objects = FindObject,
         };
         _blocks = new BlockGraph(_loop, new BlockDriverRegistry(_fdSets, new LoopWorkers(), _throttleGroups));
         LendObjects(_blocks.DriverRegistry);
@@ -177,6 +177,7 @@ internal sealed partial class VirtualMachine
         BootConfiguration boot = BootConfiguration.Resolve(_configuration.Machine.Boot);
         BackendOptions backends = _configuration.Backends;
         backends.AddDefaults(type.HasSerial, _configuration.Nographic, _configuration.Daemonize);
+        AddObjects(ObjectStage.Early);
         foreach (QemuOpts opts in backends.Chardevs)
         {
             _location = opts.Location;
@@ -194,7 +195,7 @@ internal sealed partial class VirtualMachine
         _objectContext.MergeMemory = _machine.MemoryMerge;
         _objectContext.DumpMemory = _machine.DumpGuestCore;
         _objectContext.PreallocThreads = _configuration.PreallocMemory ? (int)smp.Cpus : 0;
-        AddObjects();
+        AddObjects(ObjectStage.Machine);
         AddBlockdevs();
         AddDrives(type);
         ChooseAccelerator();
@@ -270,7 +271,7 @@ internal sealed partial class VirtualMachine
         machine.Complete();
         WarnOfUnusedGlobals();
         CreateQtest(_qtest);
-        AddLateObjects();
+        AddObjects(ObjectStage.Late);
         foreach (LegacyBackend serial in _serials)
         {
             if (serial.WithMonitor)
@@ -503,20 +504,6 @@ internal sealed partial class VirtualMachine
         server.Complete(_objectContext);
     }
 
-    /// <summary>Objects that work on the machine come after it; what they refuse then belongs to no option.</summary>
-    private void AddLateObjects()
-    {
-        foreach (ObjectOption option in _configuration.Objects)
-        {
-            if (IsLate(option))
-            {
-                _objects.Add(option.Properties);
-            }
-        }
-    }
-
-    private static bool IsLate(ObjectOption option) => option.Properties.TryGetValue("qom-type", out QValue? type) && type is QString { Value: "qtest" };
-
     private void CreateMonitors(IReadOnlyList<MonitorOption> monitors)
     {
         foreach (MonitorOption option in monitors)
@@ -536,17 +523,6 @@ internal sealed partial class VirtualMachine
         }
 
         _location = null;
-    }
-
-    private void AddObjects()
-    {
-        foreach (ObjectOption option in _configuration.Objects)
-        {
-            if (!IsLate(option))
-            {
-                _objects.Add(option.Properties);
-            }
-        }
     }
 
     // The operator lets the guest go on: what went wrong before is taken to be mended. A back end that a device has for itself keeps its status, as

@@ -24,7 +24,13 @@ internal sealed class ChardevWorld : IDisposable
         Clocks = new Clocks();
         Loop = new EventLoop.EventLoop("test", Clocks, _lock);
         Loop.Bind();
-        Host = new ChardevHost(Loop, Fds) { Report = Reports.Add, Announce = Announcements.Add, Quit = () => Quits++ };
+        Host = new ChardevHost(Loop, Fds)
+        {
+            Report = Reports.Add,
+            Announce = Announcements.Add,
+            Quit = () => Quits++,
+            Objects = id => Tree!.Objects.FindChild(id),
+        };
         var types = new QomTypeRegistry();
         types.AddCatalog(ChardevQomTypes.Register);
         Tree = new QomTree(types);

@@ -54,13 +54,13 @@ public sealed class BlockExportFactory
         }
 
         List<SafeFd> sockets = SocketEndpoints.Listen(address, name => SocketEndpoints.FindFd(session, name), Backlog);
-        NbdTls? tls = null;
+        TlsSetup? tls = null;
         try
         {
             // Who may connect is asked only of those who have shown a certificate: without TLS there is nobody to ask about.
             tls = tlsCredentials is null
                 ? null
-                : new NbdTls(TlsCredentials.Find(_objects, tlsCredentials, isServer: true), new TlsPeerPolicy(_objects, null, authorization));
+                : new TlsSetup(TlsCredentials.Find(_objects, tlsCredentials, isServer: true), new TlsPeerPolicy(_objects, null, authorization));
         }
         catch (QapiException)
         {
@@ -72,7 +72,7 @@ public sealed class BlockExportFactory
     }
 
     /// <summary>Starts the NBD server on listening, non-blocking sockets; without any it serves what <see cref="NbdServer.Serve"/> is given.</summary>
-    public void StartServer(List<SafeFd> sockets, uint maxConnections, NbdTls? tls = null) =>
+    public void StartServer(List<SafeFd> sockets, uint maxConnections, TlsSetup? tls = null) =>
         Server = new NbdServer(_graph, Exports, sockets, maxConnections, tls);
 
     /// <summary>Ends all NBD exports and the server.</summary>

@@ -154,7 +154,7 @@ internal sealed partial class NbdConnection
     {
         try
         {
-            _isSecure = await _server.Tls!.StartAsync(_socket) == 0;
+            _isSecure = await _socket.StartTlsAsync(_server.Tls!.CreateSession(_socket.Loop.Clocks, _socket.Fd)) == 0;
         }
         catch (QapiException)
         {

@@ -1,7 +1,7 @@
 using Vmm.Block.Graph;
-using Vmm.Block.Nbd;
 using Vmm.EventLoop;
 using Vmm.Interop;
+using Vmm.ObjectModel.Tls;
 
 namespace Vmm.Block.Exports;
 
@@ -26,7 +26,7 @@ public sealed class NbdServer : IDisposable
     /// <param name="sockets">The sockets, which the server closes.</param>
     /// <param name="maxConnections">Most connections at a time; 0 for any number.</param>
     /// <param name="tls">What is asked of clients, which must use TLS; null to serve without.</param>
-    public NbdServer(BlockGraph graph, BlockExports exports, List<SafeFd> sockets, uint maxConnections, NbdTls? tls = null)
+    public NbdServer(BlockGraph graph, BlockExports exports, List<SafeFd> sockets, uint maxConnections, TlsSetup? tls = null)
     {
         Tls = tls;
         _graph = graph;
@@ -45,7 +45,7 @@ public sealed class NbdServer : IDisposable
     /// <summary>Connections now.</summary>
     public int Connections => _connections.Count;
 
-    internal NbdTls? Tls { get; }
+    internal TlsSetup? Tls { get; }
 
     internal EventLoop.EventLoop MainLoop => _graph.MainLoop;
 

@@ -55,7 +55,7 @@ public sealed partial class SocketChardev : BackendChardev
         _options = options;
         _address = options.Addr;
         _isServer = options.Server ?? true;
-        Validate(options, _isServer);
+        _tlsSetup = Validate(host, options, _isServer);
         Filename = DisconnectedName();
         if (_isServer)
         {
@@ -179,41 +179,6 @@ public sealed partial class SocketChardev : BackendChardev
         _listenWatches = [];
     }
 
-    /// <summary>Checks options against each other.</summary>
-    /// <exception cref="QapiException">They contradict.</exception>
-    internal static void Validate(ChardevSocket options, bool isServer)
-    {
-        if (options.Addr.Type == SocketAddressType.Fd && options.Reconnect is not null)
-        {
-            throw new QapiException("'reconnect' option is incompatible with 'fd' address type");
-        }
-
-        if (options.TlsAuthz is not null && options.TlsCreds is null)
-        {
-            throw new QapiException("'tls_authz' option requires 'tls_creds' option");
-        }
-
-        if (isServer && options.Reconnect is not null)
-        {
-            throw new QapiException("'reconnect' option is incompatible with socket in server listen mode");
-        }
-
-        if (!isServer && options.Wait is not null)
-        {
-            throw new QapiException("'wait' option is incompatible with socket in client connect mode");
-        }
-
-        if (options.TlsCreds is { } creds)
-        {
-            throw new QapiException($"No TLS credentials with id '{creds}'");
-        }
-
-        if (!isServer && options.Websocket == true)
-        {
-            throw new QapiException("Websocket client is not implemented");
-        }
-    }
-
     // Identity of the socket's file, so that only our own is removed at the end and not one that has replaced it.
     private (ulong Device, ulong Inode)? SocketFile() =>
         _address is { Type: SocketAddressType.Unix, Unix: { Abstract: not true, Path: { Length: > 0 } path } }
@@ -273,10 +238,24 @@ public sealed partial class SocketChardev : BackendChardev
         _watch = new MediumWatch(Host.Loop, connection.Fd, OnConnection);
         _telnet = default;
         _pendingTelnetByte = false;
+        if (_tlsSetup is null)
+        {
+            Agree();
+        }
+        else
+        {
+            BeginTls(connection);
+        }
+    }
+
+    // The bytes of the stream can be had, encrypted or not.
+    private void Agree()
+    {
+        Libc.GetSockName(_connection!.Fd, out SockAddr local);
         Filename = ConnectedName(local);
         if (_options.Websocket == true)
         {
-            _webSocket = new WebSocketLink(connection, Host.Loop.Clocks);
+            _webSocket = new WebSocketLink(SendBytes, Host.Loop.Clocks);
             UpdateInterest();
         }
         else
@@ -309,10 +288,14 @@ public sealed partial class SocketChardev : BackendChardev
     {
         if (_watch is { } watch)
         {
-            bool handshaking = _webSocket is { IsEstablished: false };
-            bool read = handshaking || (IsOpen && MayReceive() > 0);
-            bool write = _waiters.Any || _webSocket is { HasOutput: true };
-            watch.Want(read, write, hangup: true);
+            bool handshaking = IsTlsPending || _webSocket is { IsEstablished: false };
+            bool receive = IsOpen && MayReceive() > 0;
+            bool write = _waiters.Any || _webSocket is { HasOutput: true } || _tls is { HasOutput: true };
+            watch.Want(handshaking || receive, write, hangup: true);
+            if (receive || _webSocket is { IsEstablished: false })
+            {
+                ResumeTls();
+            }
         }
     }
 
@@ -321,6 +304,7 @@ public sealed partial class SocketChardev : BackendChardev
         MediumWatch? watch = _watch;
         if ((ready & FdEvents.Writable) != 0)
         {
+            _tls?.Flush();
             _webSocket?.Flush();
             _waiters.Wake();
         }
@@ -344,6 +328,11 @@ public sealed partial class SocketChardev : BackendChardev
     // False: the connection is over.
     private bool ReadOnce(bool gone)
     {
+        if (IsTlsPending)
+        {
+            return GoOnWithTls();
+        }
+
         if (_webSocket is { IsEstablished: false } link)
         {
             return Handshake(link);
@@ -365,7 +354,8 @@ public sealed partial class SocketChardev : BackendChardev
     private bool ReadInto(Span<byte> buffer)
     {
         int fd = _connection!.Fd;
-        int n = _isUnix ? Libc.RecvWithFds(fd, buffer, _newFds, Libc.MSG_DONTWAIT) : Libc.Recv(fd, buffer, Libc.MSG_DONTWAIT);
+        int n = _tls is not null ? ReadTls(buffer)
+            : _isUnix ? Libc.RecvWithFds(fd, buffer, _newFds, Libc.MSG_DONTWAIT) : Libc.Recv(fd, buffer, Libc.MSG_DONTWAIT);
         if (n == -(int)Errno.EAGAIN)
         {
             return true;
@@ -396,6 +386,11 @@ public sealed partial class SocketChardev : BackendChardev
     private bool Handshake(WebSocketLink link)
     {
         byte[] buffer = new byte[WebSocketHandshake.MaxRequest];
+        if (_tls is not null)
+        {
+            return HandshakeOverTls(link, buffer);
+        }
+
         int fd = _connection!.Fd;
         int n = Libc.Recv(fd, buffer, Libc.MSG_DONTWAIT | Libc.MSG_PEEK);
         if (n <= 0)
@@ -453,9 +448,11 @@ public sealed partial class SocketChardev : BackendChardev
             return _webSocket.Write(data);
         }
 
-        int n = Libc.Send(_connection!.Fd, data, Libc.MSG_DONTWAIT);
+        int n = SendBytes(data);
         return n >= 0 ? n : n == -(int)Errno.EAGAIN ? 0 : data.Length;
     }
+
+    private int SendBytes(ReadOnlySpan<byte> data) => _tls is null ? Libc.Send(_connection!.Fd, data, Libc.MSG_DONTWAIT) : WriteTls(data);
 
     // A 0xFF in the data is doubled (RFC 854); one of the pair may have to wait for room.
     private int WriteTelnet(ReadOnlySpan<byte> data)
@@ -511,6 +508,7 @@ public sealed partial class SocketChardev : BackendChardev
     {
         _watch?.Dispose();
         _watch = null;
+        EndTls();
         _connection?.Dispose();
         _connection = null;
         _webSocket = null;

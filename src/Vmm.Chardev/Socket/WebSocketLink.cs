@@ -4,11 +4,14 @@ using Vmm.Interop;
 
 namespace Vmm.Chardevs;
 
+/// <summary>Sends a first part without blocking: bytes, or -errno.</summary>
+internal delegate int SendBytes(ReadOnlySpan<byte> data);
+
 /// <summary>
 /// One websocket connection on the server's side: handshake, frames out, control frames. Output that the socket does not take waits in a
 /// buffer of bounded size, and until that is empty no more data is taken.
 /// </summary>
-internal sealed class WebSocketLink(SafeFd socket, Clocks clocks)
+internal sealed class WebSocketLink(SendBytes send, Clocks clocks)
 {
     private const int MaxFrameData = 16 * 1024;
     private const int MaxPendingControl = 64 * 1024;
@@ -105,7 +108,7 @@ internal sealed class WebSocketLink(SafeFd socket, Clocks clocks)
     {
         while (HasOutput)
         {
-            int n = Libc.Send(socket.Fd, _output.AsSpan(_outputStart, _outputEnd - _outputStart), Libc.MSG_DONTWAIT);
+            int n = send(_output.AsSpan(_outputStart, _outputEnd - _outputStart));
             if (n == -(int)Errno.EAGAIN)
             {
                 return;

@@ -24,6 +24,7 @@ public sealed class TlsSession : IDisposable
     private readonly TlsPeerPolicy _policy;
     private readonly Clocks _clocks;
     private readonly GnuTlsSession _session;
+    private QapiException? _failure;
 
     private TlsSession(TlsCredentials credentials, TlsPeerPolicy policy, Clocks clocks, GnuTlsSession session)
     {
@@ -86,27 +87,26 @@ public sealed class TlsSession : IDisposable
     /// <exception cref="QapiException">It failed, or the peer is not who it should be: the connection is to be closed.</exception>
     public int Handshake()
     {
-        if (!IsEstablished)
+        if (_failure is not null)
         {
-            int result = _session.Handshake();
-            if (result == -(int)Errno.EAGAIN)
-            {
-                int flushed = _session.Flush();
-                return flushed is 0 or -(int)Errno.EAGAIN ? result : throw new QapiException("TLS handshake failed: " + ErrnoText.FromResult(flushed).Message());
-            }
-
-            if (result < 0)
-            {
-                _session.Flush();
-                throw new QapiException("TLS handshake failed: " + GnuTls.ErrorText(result));
-            }
-
-            CheckPeer();
-            IsEstablished = true;
+            throw _failure;
         }
 
-        _session.Flush();
-        return 0;
+        if (IsEstablished)
+        {
+            _session.Flush();
+            return 0;
+        }
+
+        try
+        {
+            return GoOn();
+        }
+        catch (QapiException e)
+        {
+            _failure = e;
+            throw;
+        }
     }
 
     /// <summary>Reads what has arrived.</summary>
@@ -138,6 +138,29 @@ public sealed class TlsSession : IDisposable
 
             _session.Dispose();
         }
+    }
+
+    private int GoOn()
+    {
+        int result = _session.Handshake();
+        int flushed = _session.Flush();
+        if (flushed < 0 && flushed != -(int)Errno.EAGAIN && result is 0 or -(int)Errno.EAGAIN)
+        {
+            throw new QapiException("TLS handshake failed: " + ErrnoText.FromResult(flushed).Message());
+        }
+
+        if (result < 0 && result != -(int)Errno.EAGAIN)
+        {
+            throw new QapiException("TLS handshake failed: " + GnuTls.ErrorText(result));
+        }
+
+        if (result == 0)
+        {
+            CheckPeer();
+            IsEstablished = true;
+        }
+
+        return result;
     }
 
     private static void Require(int result, string what)

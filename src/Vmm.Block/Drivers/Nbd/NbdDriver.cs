@@ -27,7 +27,7 @@ public sealed class NbdDriver : BlockDriver
     private readonly long _reconnectNs;
     private readonly long _openNs;
     private readonly LoopWorkers _workers;
-    private readonly NbdTls? _tls;
+    private readonly TlsSetup? _tls;
     private readonly string? _tlsId;
     private readonly string? _hostName;
     private readonly LoopWaitQueue _waiting = new();
@@ -66,7 +66,7 @@ public sealed class NbdDriver : BlockDriver
         _hostName = options.TlsHostname;
         _tls = _tlsId is null
             ? null
-            : new NbdTls(TlsCredentials.Find(objects, _tlsId, isServer: false), new TlsPeerPolicy(objects, _hostName ?? _server.Inet?.Host));
+            : new TlsSetup(TlsCredentials.Find(objects, _tlsId, isServer: false), new TlsPeerPolicy(objects, _hostName ?? _server.Inet?.Host));
     }
 
     /// <inheritdoc/>

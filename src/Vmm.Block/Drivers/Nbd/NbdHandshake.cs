@@ -4,6 +4,7 @@ using Vmm.Block.Nbd;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.ObjectModel.Block;
+using Vmm.ObjectModel.Tls;
 using Vmm.Qapi;
 
 namespace Vmm.Block.Drivers.Nbd;
@@ -18,11 +19,11 @@ internal sealed class NbdHandshake : IDisposable
 
     private readonly NbdSocket _socket;
     private readonly string _export;
-    private readonly NbdTls? _tls;
+    private readonly TlsSetup? _tls;
     private readonly NbdExportInfo _info = new();
     private readonly NativeBuffer _out = new(NbdLimits.OptionHeaderBytes + NbdLimits.MaxString + 128);
 
-    internal NbdHandshake(NbdSocket socket, string export, NbdTls? tls)
+    internal NbdHandshake(NbdSocket socket, string export, TlsSetup? tls)
     {
         _tls = tls;
         _socket = socket;
@@ -115,7 +116,7 @@ internal sealed class NbdHandshake : IDisposable
             throw new QapiException($"Option {(uint)NbdOption.StartTls} ('{Name(NbdOption.StartTls)}') response length is {reply.Length} (it should be zero)");
         }
 
-        Require(await _tls!.StartAsync(_socket), "TLS handshake failed");
+        Require(await _socket.StartTlsAsync(_tls!.CreateSession(_socket.Loop.Clocks, _socket.Fd)), "TLS handshake failed");
     }
 
     private async IoTask<bool> AskAsync(NbdOption option)
