@@ -47,6 +47,15 @@ public sealed record RamOptions(string Name, ulong Size)
     /// <summary>How <see cref="HostNodes"/> are used.</summary>
     public RamNumaPolicy Policy { get; init; }
 
+    /// <summary>Runs the allocation of pages on the thread that its threads are to be started from; null for the caller's.</summary>
+    public Action<Action>? RunPreallocation { get; init; }
+
+    /// <summary>The file is on persistent memory: a shared mapping is to survive a crash of the host (MAP_SYNC).</summary>
+    public bool IsPersistent { get; init; }
+
+    /// <summary>Takes warnings, without line end; null for nobody.</summary>
+    public Action<string>? Warn { get; init; }
+
     /// <summary>Largest size for later <see cref="RamBlock.Resize"/>; 0 for a fixed size.</summary>
     public ulong MaxSize { get; init; }
 }
@@ -180,7 +189,27 @@ public static class RamBackends
     /// <summary>
     /// Touches all pages of the bytes [offset, offset+length) so that the guest finds them allocated. On failure the text is QEMU's.
     /// </summary>
-    public static bool Preallocate(RamBlock block, ulong offset, ulong length, int threads, out string? error)
+    /// <param name="block">The memory.</param>
+    /// <param name="offset">Offset of the first byte.</param>
+    /// <param name="length">Number of bytes.</param>
+    /// <param name="threads">Threads that share the work.</param>
+    /// <param name="run">Runs a job on the thread that those are to be started from; null for the caller's.</param>
+    /// <param name="error">QEMU's text on failure.</param>
+    public static bool Preallocate(RamBlock block, ulong offset, ulong length, int threads, Action<Action>? run, out string? error)
+    {
+        if (run is null)
+        {
+            return Preallocate(block, offset, length, threads, out error);
+        }
+
+        string? failure = null;
+        bool done = false;
+        run(() => done = Preallocate(block, offset, length, threads, out failure));
+        error = failure;
+        return done;
+    }
+
+    private static bool Preallocate(RamBlock block, ulong offset, ulong length, int threads, out string? error)
     {
         ulong page = block.PageSize;
         ulong pages = length / page;
@@ -303,7 +332,7 @@ public static class RamBackends
         int flags = (options.Share ? Libc.MAP_SHARED : Libc.MAP_PRIVATE) | (options.Reserve ? 0 : Libc.MAP_NORESERVE);
         int protection = Libc.PROT_READ | (readOnly ? 0 : Libc.PROT_WRITE);
         ulong alignment = Math.Max(Math.Max(align, page), size >= 0x200000 ? 0x200000UL : HostPage);
-        Errno errno = MappedMemory.MapAligned(size, alignment, protection, flags, file.Fd, 0, out MappedMemory? memory);
+        Errno errno = Map(options, size, alignment, protection, flags, file, out MappedMemory? memory);
         if (memory is null)
         {
             file.Dispose();
@@ -313,6 +342,30 @@ public static class RamBackends
 
         var block = new RamBlock(options.Name, memory, size, file) { IsShared = options.Share, PageSize = page };
         return Finish(block, options, out error);
+    }
+
+    // A kernel that does not know the flags, or a file that is not on persistent memory, gets the mapping that it can have.
+    private static Errno Map(RamOptions options, ulong size, ulong alignment, int protection, int flags, SafeFd file, out MappedMemory? memory)
+    {
+        if (options.IsPersistent && options.Share)
+        {
+            int wanted = flags | Libc.MAP_SYNC | Libc.MAP_SHARED_VALIDATE;
+            Errno errno = MappedMemory.MapAligned(size, alignment, protection, wanted, file.Fd, 0, out memory);
+            if (errno == Errno.OK)
+            {
+                return errno;
+            }
+
+            if (errno == Errno.EOPNOTSUPP)
+            {
+                string? path = Libc.ReadLink($"/proc/self/fd/{file.Fd}");
+                StdIo.Error.Write($"Warning: requesting persistence across crashes for backend file {path} failed. "
+                    + "Proceeding without persistence, data might become corrupted in case of host crash.\n");
+                options.Warn?.Invoke("Using non DAX backing file with 'pmem=on' option is deprecated");
+            }
+        }
+
+        return MappedMemory.MapAligned(size, alignment, protection, flags, file.Fd, 0, out memory);
     }
 
     private static RamBlock? Finish(RamBlock block, RamOptions options, out string? error)
@@ -339,7 +392,7 @@ public static class RamBackends
         error = Bind(memory, options);
         if (error is null && options.Prealloc)
         {
-            _ = Preallocate(block, 0, block.UsedSize, options.PreallocThreads, out error);
+            _ = Preallocate(block, 0, block.UsedSize, options.PreallocThreads, options.RunPreallocation, out error);
         }
 
         if (error is not null)

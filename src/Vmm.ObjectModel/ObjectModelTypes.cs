@@ -21,8 +21,10 @@ internal static class ObjectModelTypes
         registry.Add(Objects.MemoryRegionNode.TypeInfo);
         registry.Add(Objects.IOThreadObject.BaseTypeInfo);
         registry.Add(Objects.IOThreadObject.TypeInfo);
-        registry.Add(Objects.Secret.CommonTypeInfo);
+        registry.Add(Objects.SecretCommon.TypeInfo);
         registry.Add(Objects.Secret.TypeInfo);
+        registry.Add(Objects.KeyringSecret.TypeInfo);
+        registry.Add(Objects.ThreadContext.TypeInfo);
         registry.Add(Authz.Authorization.TypeInfo);
         registry.Add(Authz.AuthorizationSimple.TypeInfo);
         registry.Add(Authz.AuthorizationList.TypeInfo);

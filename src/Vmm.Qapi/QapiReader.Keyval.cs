@@ -66,9 +66,18 @@ public sealed partial class QapiReader
             : throw QapiException.InvalidParameterValue(FullName(name), options ? "a uint64 value" : Mode == QapiInputMode.Terminal ? "uint64" : "integer");
     }
 
-    private ulong ParseSize(string text, string? name) => OptionScalars.TryParseSize(text, out ulong value, out _) == ScalarStatus.Ok
-        ? value
-        : throw QapiException.InvalidParameterValue(FullName(name), Mode == QapiInputMode.Options ? "a size value" : "size");
+    private ulong ParseSize(string text, string? name)
+    {
+        ScalarStatus status = OptionScalars.TryParseSize(text, out ulong value, out bool hexSuffix);
+        if (hexSuffix)
+        {
+            Diagnostics?.Warning(OptionErrors.HexSuffixWarning(text));
+        }
+
+        return status == ScalarStatus.Ok
+            ? value
+            : throw QapiException.InvalidParameterValue(FullName(name), Mode == QapiInputMode.Options ? "a size value" : "size");
+    }
 
     private double ParseNumber(string text, string? name) => OptionScalars.TryParseDouble(text, out double value)
         ? value

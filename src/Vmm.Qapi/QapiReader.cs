@@ -36,6 +36,9 @@ public sealed partial class QapiReader
     /// <summary>How scalars arrive.</summary>
     public QapiInputMode Mode { get; }
 
+    /// <summary>Takes warnings about deprecated spellings of options; null for nobody.</summary>
+    public Options.IOptionDiagnostics? Diagnostics { get; init; }
+
     /// <summary>The calling thread's JSON reader, positioned in the arguments object of a command.</summary>
     public static QapiReader ForArguments(QDict args)
     {

@@ -148,7 +148,7 @@ internal sealed partial class VirtualMachine
         };
     }
 
-    private void CheckCpuCount(string what, int count)
+    private void CheckCpuCount(string what, int count, string? location)
     {
         if (_accelerator is not KvmAccelerator kvm)
         {
@@ -161,7 +161,10 @@ internal sealed partial class VirtualMachine
         most = most == 0 ? recommended : most;
         if (count > recommended)
         {
-            Reporter.Warning($"Number of {what} cpus requested ({count}) exceeds the recommended cpus supported by KVM ({recommended})");
+            Reporter.Report(
+                DiagnosticKind.Warning,
+                location,
+                $"Number of {what} cpus requested ({count}) exceeds the recommended cpus supported by KVM ({recommended})");
         }
 
         if (count > most)

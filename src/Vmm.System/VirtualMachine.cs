@@ -75,6 +75,7 @@ internal sealed partial class VirtualMachine
     private IReadOnlyList<LegacyBackend> _serials = [];
     private IReadOnlyList<LegacyBackend> _debugConsoles = [];
     private LegacyBackend? _qtest;
+    private BootConfiguration? _boot;
     private string? _location;
     private bool _failed;
 
@@ -93,7 +94,7 @@ internal sealed partial class VirtualMachine
         };
         _throttleGroups = new ThrottleGroups(clocks);
         _tree = new QomTree(TypeCatalog.CreateRegistry(_cpuHost, _throttleGroups));
-        _objectContext = new ObjectContext(_tree, _loop, clocks) { Ram = _ram };
+        _objectContext = new ObjectContext(_tree, _loop, clocks) { Ram = _ram, Warn = text => Reporter.Warning(text) };
         _objects = new ObjectFactory(_objectContext);
         _devices = new DeviceFactory(_tree, _monitors);
         ChardevHost host = new(_loop, _fdSets)
@@ -163,18 +164,17 @@ internal sealed partial class VirtualMachine
 
         Threads.DebugNames = _configuration.Name.DebugThreads;
         LockMemory();
+        AddFds();
         _traces.AddCatalog(static () => RunControl.TraceEvents);
         using LogControl log = new(_configuration, _traces, Reporter);
         log.Open();
+        if (log.Path is { } logPath)
+        {
+            _startup.Daemon?.SendErrorsTo(logPath);
+        }
+
         using PidFile? pidFile = _configuration.PidFile is { } path ? PidFile.Create(path) : null;
-        AddFds();
         MachineType type = FindMachineType();
-        SmpConfiguration smp = SmpConfiguration.Resolve(
-            _configuration.Machine.Smp,
-            new SmpRules(type.Name, (uint)type.MaxCpus, HasDies: type.Name != "microvm"),
-            new OptionWarnings(Reporter));
-        MemoryConfiguration memory = MemoryConfiguration.Resolve(_configuration.Machine.Memory, type.DefaultRamSize);
-        BootConfiguration boot = BootConfiguration.Resolve(_configuration.Machine.Boot);
         BackendOptions backends = _configuration.Backends;
         backends.AddDefaults(type.HasSerial, _configuration.Nographic, _configuration.Daemonize);
         AddObjects(ObjectStage.Early);
@@ -184,23 +184,23 @@ internal sealed partial class VirtualMachine
             _chardevs.Add(opts, null);
         }
 
-        IReadOnlyList<MonitorOption> monitors = backends.ResolveMonitors() ?? throw new ProcessExitException(1);
-        _serials = backends.ResolveSerials() ?? throw new ProcessExitException(1);
-        _debugConsoles = backends.ResolveDebugConsoles() ?? throw new ProcessExitException(1);
-        _qtest = _configuration.Qtest.Chardev is { } text ? backends.ResolveQtest(text) ?? throw new ProcessExitException(1) : null;
         _location = null;
+        AddBlockdevs();
+        AddDrives(type);
         _machine = type.Create();
         _machine.Graphics = !_configuration.Nographic;
+        _boot = BootConfiguration.Resolve(_configuration.Machine.Boot);
+        SmpConfiguration smp = SmpConfiguration.Resolve(
+            _configuration.Machine.Smp,
+            new SmpRules(type.Name, (uint)type.MaxCpus, HasDies: type.HasDies),
+            new OptionWarnings(Reporter));
+        MemoryConfiguration memory = MemoryConfiguration.Resolve(
+            _configuration.Machine.Memory, type.DefaultRamSize, new OptionWarnings(Reporter));
         ApplyMachineProperties(_machine);
         _objectContext.MergeMemory = _machine.MemoryMerge;
         _objectContext.DumpMemory = _machine.DumpGuestCore;
         _objectContext.PreallocThreads = _configuration.PreallocMemory ? (int)smp.Cpus : 0;
-        AddObjects(ObjectStage.Machine);
-        AddBlockdevs();
-        AddDrives(type);
-        ChooseAccelerator();
-        CheckCpuCount("SMP", (int)smp.Cpus);
-        CheckCpuCount("hotpluggable", (int)smp.MaxCpus);
+        ChooseAccelerator(smp);
         RunControl run = new(_loop, _accelerator!, _monitors)
         {
             Exit = _loop.Stop,
@@ -212,15 +212,19 @@ internal sealed partial class VirtualMachine
         _kvmEvents.Run = run;
         ApplyActions(run.Actions);
         _tree.SetMachine(_machine);
-        _machine.Parameters = Parameters(type, smp, memory, boot);
         foreach (CommandLine.GlobalProperty global in _configuration.Globals)
         {
             _devices.Globals.Add(new ObjectModel.Devices.GlobalProperty(global.Driver, global.Property, global.Value));
         }
 
         RegisterCommands(run, log);
-        CreateMonitors(monitors);
-        CreateSerialChardevs(_serials);
+        _qtest = _configuration.Qtest.Chardev is { } text ? backends.ResolveQtest(text) ?? throw new ProcessExitException(1) : null;
+        AddObjects(ObjectStage.Machine);
+        CreateMonitors(backends.ResolveMonitors() ?? throw new ProcessExitException(1));
+        _serials = backends.ResolveSerials(Connect) ?? throw new ProcessExitException(1);
+        _debugConsoles = backends.ResolveDebugConsoles(Connect) ?? throw new ProcessExitException(1);
+        _location = null;
+        _machine.Parameters = Parameters(type, smp, memory, _boot);
         if (_configuration.Preconfig)
         {
             _monitors.IsPreconfig = true;
@@ -230,7 +234,7 @@ internal sealed partial class VirtualMachine
             Initialise(run);
         }
 
-        _startup.Daemon?.Detach(keepStandardError: _configuration.Log.IsActive && _configuration.Log.File is null);
+        _startup.Daemon?.Detach();
         using (signals)
         using (_loop.Watch(signals!.Fd, FdEvents.Readable, _ => TakeSignals(signals, run)))
         {
@@ -257,15 +261,15 @@ internal sealed partial class VirtualMachine
         }
 
         machine.Build(Environment(run));
+        _boot!.CheckMachine(machine.MachineType);
         CheckOrphanedDrives();
+        AddDevices(isJson: false);
         foreach (LegacyBackend console in _debugConsoles)
         {
             _location = console.Location;
-            Connect(console);
             _devices.Add(new QDict { ["driver"] = "isa-debugcon", ["iobase"] = "0xe9", ["chardev"] = console.ChardevId }, isKeyval: true);
         }
 
-        AddDevices(isJson: false);
         AddVirtioDrives(machine.MachineType);
         AddDevices(isJson: true);
         machine.Complete();
@@ -384,26 +388,7 @@ internal sealed partial class VirtualMachine
         return MachineType.Find(name) ?? throw new QapiException(QapiErrorClass.GenericError, "unsupported machine type", "Use -machine help to list supported machines");
     }
 
-    private void AddFds()
-    {
-        foreach (AddFdOption option in _configuration.AddFds)
-        {
-            _location = option.Location;
-            int flags = Libc.Fcntl(option.Fd, Libc.F_GETFD, 0);
-            option.Check(inherited: flags >= 0 && (flags & Libc.FD_CLOEXEC) == 0);
-            int copy = Libc.Fcntl(option.Fd, Libc.F_DUPFD_CLOEXEC, 0);
-            if (copy < 0)
-            {
-                throw new QapiException($"error duplicating fd: {((Errno)(-copy)).Message()}");
-            }
-
-            _fdSets.Add(new SafeFd(copy), option.Set, option.Opaque);
-        }
-
-        _location = null;
-    }
-
-    private void ChooseAccelerator()
+    private void ChooseAccelerator(SmpConfiguration smp)
     {
         AcceleratorOption? chosen = _configuration.Accelerators.Choose(
             static name => name is "kvm" or "qtest",
@@ -411,6 +396,12 @@ internal sealed partial class VirtualMachine
             {
                 if (option.Name == "qtest")
                 {
+                    foreach (KeyValuePair<string, QValue> property in option.Properties)
+                    {
+                        _location = option.Location;
+                        throw new QapiException($"Property 'qtest-accel.{property.Key}' not found");
+                    }
+
                     _accelerator = new QtestAccelerator(_clocks);
                     return true;
                 }
@@ -440,6 +431,9 @@ internal sealed partial class VirtualMachine
         {
             throw new ProcessExitException(1);
         }
+
+        CheckCpuCount("SMP", (int)smp.Cpus, chosen.Location);
+        CheckCpuCount("hotpluggable", (int)smp.MaxCpus, chosen.Location);
     }
 
     private void ApplyMachineProperties(Machine machine)
@@ -468,62 +462,6 @@ internal sealed partial class VirtualMachine
         Warn = text => Reporter.Warning(text),
         Report = text => Reporter.Error(text),
     };
-
-    private void CreateSerialChardevs(IReadOnlyList<LegacyBackend> serials)
-    {
-        foreach (LegacyBackend serial in serials)
-        {
-            _location = serial.Location;
-            Connect(serial);
-        }
-
-        _location = null;
-    }
-
-    private void Connect(LegacyBackend backend)
-    {
-        if (backend.Chardev is { } opts)
-        {
-            _chardevs.Add(opts, null);
-        }
-    }
-
-    /// <summary>-qtest is short for an object, which comes to stand below the machine.</summary>
-    private void CreateQtest(LegacyBackend? backend)
-    {
-        if (backend is null)
-        {
-            return;
-        }
-
-        _location = backend.Location;
-        Connect(backend);
-        QtestObject server = new() { Chardev = backend.ChardevId, Log = _configuration.Qtest.LogPath };
-        _machine!.AddChild("qtest", server);
-        _location = null;
-        server.Complete(_objectContext);
-    }
-
-    private void CreateMonitors(IReadOnlyList<MonitorOption> monitors)
-    {
-        foreach (MonitorOption option in monitors)
-        {
-            _location = option.Location;
-            ObjectModel.Chardevs.Chardev backend = _chardevs.Find(option.Chardev)
-                ?? throw new QapiException($"chardev \"{option.Chardev}\" not found");
-            CharMonitorChannel channel = new(backend, _fdSets, isTerminal: !option.Control);
-            if (option.Control)
-            {
-                _monitors.AddQmp(channel, option.Id, option.Pretty, oob: backend is not MuxChardev);
-            }
-            else
-            {
-                _monitors.AddHmp(channel, option.Id);
-            }
-        }
-
-        _location = null;
-    }
 
     // The operator lets the guest go on: what went wrong before is taken to be mended. A back end that a device has for itself keeps its status, as
     // in QEMU.

@@ -62,6 +62,31 @@ public sealed class CommandLinePeerTests
     [TestCase("-bios /etc/hostname")]
     [TestCase("-boot splash=nosuch -kernel nosuch")]
     [TestCase("-boot splash=/etc/hostname -kernel nosuch")]
+    [TestCase("-smp 3,threads=3 -kernel nosuch")]
+    [TestCase("-smp 2,cores=5 -chardev socket,id=x,path=/nonexistent/x")]
+    [TestCase("-smp 2,cores=5 -boot order=zz")]
+    [TestCase("-smp 2,cores=5 -m 64,slots=2")]
+    [TestCase("-m 0x40 -mon nosuch")]
+    [TestCase("-boot order=zz -m 64,slots=2")]
+    [TestCase("-boot once=d -M microvm")]
+    [TestCase("-boot once=d -M none")]
+    [TestCase("-boot once=d -M none -smp 2,maxcpus=1")]
+    [TestCase("-boot reboot-timeout=70000")]
+    [TestCase("-boot splash-time=-2")]
+    [TestCase("-M nosuch=x -object secret,id=a")]
+    [TestCase("-M nosuch=x -blockdev file,node-name=a,filename=nosuch")]
+    [TestCase("-smp 2,dies=2 -M none")]
+    [TestCase("-smp 6,cores=4 -M none")]
+    [TestCase("-pidfile /nonexistent/x -add-fd fd=99,set=1")]
+    [TestCase("-pidfile /nonexistent/x -M nosuch")]
+    [TestCase("-D /nonexistent/x -pidfile /nonexistent/x")]
+    [TestCase("-serial unix:/nonexistent/x")]
+    [TestCase("-serial mon:unix:/nonexistent/x")]
+    [TestCase("-serial pipe:/nonexistent/x -serial nosuch")]
+    [TestCase("-serial nosuch -mon nosuch")]
+    [TestCase("-serial unix:/nonexistent/x -object memory-backend-ram,id=a,size=0")]
+    [TestCase("-debugcon unix:/nonexistent/x")]
+    [TestCase("-debugcon nosuch -serial nosuch")]
     [TestCase("-smp 4 -kernel nosuch")]
     [TestCase("-d trace:nosuch -kernel nosuch")]
     public void RefusedAlike(string line)
@@ -71,6 +96,32 @@ public sealed class CommandLinePeerTests
         (int status, _, string errors) = Emulator.Run(Emulator.OurBinary, arguments);
         Assert.That(errors.Replace("vmm-system-x86_64", "qemu-system-x86_64"), Is.EqualTo(expected));
         Assert.That(status, Is.EqualTo(expectedStatus).And.EqualTo(1));
+    }
+
+    /// <summary>What KVM thinks of a number of processors is said of the option that chose it.</summary>
+    [Test]
+    public void WarningsOfTheAcceleratorNameItsOption()
+    {
+        string[] arguments = [.. s_machine, "-accel", "kvm", "-smp", "64", "-object", "memory-backend-ram,id=a,size=0"];
+        (_, _, string expected) = Emulator.Run(Emulator.RealQemu!, arguments);
+        (int status, _, string errors) = Emulator.Run(Emulator.OurBinary, arguments);
+        Assert.That(errors.Replace("vmm-system-x86_64", "qemu-system-x86_64"), Is.EqualTo(expected));
+        Assert.That(status, Is.EqualTo(1));
+    }
+
+    /// <summary>A daemon with a log file says there what is wrong.</summary>
+    [Test]
+    public void ADaemonComplainsInItsLog()
+    {
+        Assert.That(Said(Emulator.OurBinary).Replace("vmm-system-x86_64", "qemu-system-x86_64"), Is.EqualTo(Said(Emulator.RealQemu!)).And.Not.Empty);
+
+        static string Said(string binary)
+        {
+            string log = Path.Combine(Emulator.NewDirectory(), "log");
+            (int status, _, string errors) = Emulator.Run(binary, [.. s_machine, "-M", "none", "-accel", "kvm", "-daemonize", "-D", log, "-cpu", "nosuch"]);
+            Assert.That((status, errors), Is.EqualTo((1, "")));
+            return File.ReadAllText(log);
+        }
     }
 
     /// <summary>Drives that are refused, or that the machine has no device for.</summary>

@@ -19,7 +19,7 @@ try
         throw new QapiException("set-up failed");
     }
 
-    startup.Daemon?.Detach(keepStandardError: false);
+    startup.Daemon?.Detach();
     Libc.Poll(-1, 0, 60_000);
     return 0;
 }

@@ -41,6 +41,9 @@ public sealed class CpuHost
     /// <summary>MWAIT does not leave the guest, so that a guest may have it where KVM can arrange that.</summary>
     public bool GuestPowerManagement { get; init; }
 
+    /// <summary>The operator has been told that this vendor's guests may not expect several threads in a core.</summary>
+    internal bool HasWarnedOfThreads { get; set; }
+
     /// <summary>Brand string of the host.</summary>
     public string Brand
     {

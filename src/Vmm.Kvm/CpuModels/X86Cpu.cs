@@ -17,6 +17,9 @@ public sealed partial class X86Cpu : Device, ICpuModel
     /// <summary>Bits of leaf 1's EDX that AMD processors repeat in leaf 80000001.</summary>
     internal const uint AmdAliases = 0x0183f3ff;
 
+    // "topoext" of CPUID 8000_0001 ECX.
+    private const ulong TopologyExtensions = 1UL << 22;
+
     private readonly QomTypeInfo _type;
     private readonly CpuHost _host;
     private readonly ulong[] _userPlus = new ulong[CpuFeatureWords.Count];
@@ -161,7 +164,7 @@ public sealed partial class X86Cpu : Device, ICpuModel
     /// <summary>The vCPU; null before realize.</summary>
     public IVcpu? Vcpu { get; private set; }
 
-    /// <summary>Receives warnings about features, one line each without line end; null to drop them.</summary>
+    /// <summary>Receives warnings about features, each without line end; null to drop them.</summary>
     public Action<string>? Warn { get; set; }
 
     internal bool IsAmd => Vendor is "AuthenticAMD" or "HygonGenuine";
@@ -241,6 +244,12 @@ public sealed partial class X86Cpu : Device, ICpuModel
         CheckHost();
         _accelerator = machine.Accelerator;
         Vcpu = _accelerator.CreateVcpu(new VcpuSetup(CpuIndex, ApicId, this));
+        if (IsAmd && Topology.Threads > 1 && !GetFeature(FeatureWord.Ext1Ecx, TopologyExtensions) && !_host.HasWarnedOfThreads)
+        {
+            _host.HasWarnedOfThreads = true;
+            Warn?.Invoke($"This family of AMD CPU doesn't support hyperthreading({Topology.Threads})\n"
+                + "Please configure -smp options properly or try enabling topoext feature.");
+        }
     }
 
     /// <inheritdoc/>

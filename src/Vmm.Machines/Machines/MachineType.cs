@@ -27,6 +27,8 @@ public sealed class MachineType
             HasPci = true,
             DriveInterface = "ide",
             HasDeviceMemory = true,
+            HasDies = true,
+            HasBootOrder = true,
             DefaultCpuType = "qemu64-x86_64-cpu",
             DefaultRamId = "pc.ram",
             Create = static () => new PcMachine(),
@@ -38,6 +40,7 @@ public sealed class MachineType
             MaxCpus = 1,
             DefaultRamSize = 0,
             DefaultRamId = "ram",
+            HasFirmware = false,
             HasSerial = false,
             Create = static () => new NoneMachine(),
         },
@@ -84,6 +87,15 @@ public sealed class MachineType
 
     /// <summary>Whether <c>slots</c> and <c>maxmem</c> give the guest a window for pluggable memory, and with it a NUMA node.</summary>
     public bool HasDeviceMemory { get; init; }
+
+    /// <summary>Sockets consist of dies.</summary>
+    public bool HasDies { get; init; }
+
+    /// <summary>There is firmware that starts before the guest and is told how, through fw_cfg.</summary>
+    public bool HasFirmware { get; init; } = true;
+
+    /// <summary>The firmware is told another boot order for the first boot than for those after it.</summary>
+    public bool HasBootOrder { get; init; }
 
     /// <summary>Id of the memory back end made when <c>memory-backend=</c> is not given.</summary>
     public required string DefaultRamId { get; init; }

@@ -24,7 +24,7 @@ public abstract partial class X86Machine : ICpuTopology, IHotplugHandler
     public IReadOnlyList<X86Cpu> Plugged => _plugged;
 
     /// <inheritdoc/>
-    public bool HasDies => false;
+    public bool HasDies => MachineType.HasDies;
 
     /// <inheritdoc/>
     public bool SupportsHotpluggableQuery => MachineType.HotpluggableCpus;

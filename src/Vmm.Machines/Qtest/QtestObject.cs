@@ -16,11 +16,11 @@ public sealed partial class QtestObject : QomObject, IUserCreatable
     private SafeFd? _logFile;
 
     /// <summary>Name of the character device that carries the protocol.</summary>
-    [QomProperty("chardev")]
+    [QomProperty("chardev", Type = "string")]
     public string? Chardev { get; set; }
 
     /// <summary>File to which the conversation is written: "none" for no log; standard error when not given.</summary>
-    [QomProperty("log")]
+    [QomProperty("log", Type = "string")]
     public string? Log { get; set; }
 
     /// <inheritdoc/>

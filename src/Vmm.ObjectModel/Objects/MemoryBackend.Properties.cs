@@ -37,9 +37,12 @@ public abstract partial class MemoryBackend
         new QomPropertyInfo(
             "prealloc-context",
             "link<thread-context>",
-            static _ => "",
-            null,
-            "Context to use for creating CPU threads for preallocation"),
+            static o => ((MemoryBackend)o)._preallocContext?.CanonicalPath ?? "",
+            static (o, input) => ((MemoryBackend)o).SetPreallocContext((ThreadContext?)input.ReadLink("thread-context")),
+            "Context to use for creating CPU threads for preallocation")
+        {
+            Target = static o => ((MemoryBackend)o)._preallocContext,
+        },
         new QomPropertyInfo(
             "size",
             "int",

@@ -15,6 +15,7 @@ public abstract partial class MemoryBackend : QomObject, IUserCreatable
 
     private readonly ulong[] _hostNodes = new ulong[MaxHostNodes / 64];
     private RamList? _ram;
+    private ThreadContext? _preallocContext;
     private bool _prealloc;
     private bool _reserve = true;
     private bool? _merge;
@@ -107,6 +108,8 @@ public abstract partial class MemoryBackend : QomObject, IUserCreatable
             Reserve = _reserve,
             HostNodes = _hostNodes,
             Policy = Policy,
+            RunPreallocation = _preallocContext is { } preallocContext ? preallocContext.Run : null,
+            Warn = context.Warn,
         };
         RamBlock? block = Allocate(options, out string? error);
         if (block is null)
@@ -144,6 +147,8 @@ public abstract partial class MemoryBackend : QomObject, IUserCreatable
             Block = null;
             Region = null;
         }
+
+        SetPreallocContext(null);
     }
 
     /// <summary>Refuses a change once the memory exists.</summary>
@@ -187,7 +192,8 @@ public abstract partial class MemoryBackend : QomObject, IUserCreatable
         }
 
         if (Block is { } block && prealloc && !_prealloc
-            && !RamBackends.Preallocate(block, 0, block.UsedSize, (int)Math.Min(PreallocThreads, int.MaxValue), out string? error))
+            && !RamBackends.Preallocate(
+                block, 0, block.UsedSize, (int)Math.Min(PreallocThreads, int.MaxValue), _preallocContext is { } context ? context.Run : null, out string? error))
         {
             throw new QapiException(error!);
         }
@@ -199,6 +205,21 @@ public abstract partial class MemoryBackend : QomObject, IUserCreatable
     private void SetPreallocThreads(uint threads) => PreallocThreads = threads != 0
         ? threads
         : throw new QapiException($"property 'prealloc-threads' of {Type.Name} doesn't take value '0'");
+
+    private void SetPreallocContext(ThreadContext? context)
+    {
+        if (context is not null)
+        {
+            context.Users++;
+        }
+
+        if (_preallocContext is { } previous)
+        {
+            previous.Users--;
+        }
+
+        _preallocContext = context;
+    }
 
     private void SetMerge(bool merge)
     {

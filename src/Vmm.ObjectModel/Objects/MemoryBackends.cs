@@ -48,6 +48,11 @@ public sealed class MemoryBackendFile : MemoryBackend
                 static o => ((MemoryBackendFile)o).Path,
                 static (o, input) => ((MemoryBackendFile)o).SetPath(input.ReadString())),
             new QomPropertyInfo(
+                "pmem",
+                "bool",
+                static o => ((MemoryBackendFile)o).IsPersistent,
+                static (o, input) => ((MemoryBackendFile)o).SetPersistent(input.ReadBool())),
+            new QomPropertyInfo(
                 "align",
                 "int",
                 static o => ((MemoryBackendFile)o).Align,
@@ -72,6 +77,9 @@ public sealed class MemoryBackendFile : MemoryBackend
     /// <summary>Alignment of the mapping in bytes; 0 for the page size.</summary>
     public ulong Align { get; private set; }
 
+    /// <summary>The file is on persistent memory, and what the guest writes to a shared mapping is to survive a crash of the host.</summary>
+    public bool IsPersistent { get; private set; }
+
     /// <summary>The guest cannot write, and neither can we.</summary>
     public bool ReadOnly { get; private set; }
 
@@ -80,7 +88,7 @@ public sealed class MemoryBackendFile : MemoryBackend
 
     /// <inheritdoc/>
     protected override RamBlock? Allocate(RamOptions options, out string? error) =>
-        RamBackends.CreateFile(options, Path, Align, ReadOnly, out error);
+        RamBackends.CreateFile(options with { IsPersistent = IsPersistent }, Path, Align, ReadOnly, out error);
 
     /// <inheritdoc/>
     protected override void OnUnparent()
@@ -103,6 +111,12 @@ public sealed class MemoryBackendFile : MemoryBackend
     {
         RefuseWhenAllocated("cannot change property 'align' of memory-backend-file");
         Align = align;
+    }
+
+    private void SetPersistent(bool persistent)
+    {
+        RefuseWhenAllocated("cannot change property 'pmem' of memory-backend-file.");
+        IsPersistent = persistent;
     }
 
     private void SetReadOnly(bool readOnly)
@@ -132,7 +146,7 @@ public sealed class MemoryBackendMemFd : MemoryBackend
                 "hugetlb",
                 "bool",
                 static o => ((MemoryBackendMemFd)o).HugeTlb,
-                static (o, input) => ((MemoryBackendMemFd)o).SetHugeTlb(input.ReadBool()),
+                static (o, input) => ((MemoryBackendMemFd)o).HugeTlb = input.ReadBool(),
                 "Use huge pages"),
             new QomPropertyInfo(
                 "hugetlbsize",
@@ -144,7 +158,7 @@ public sealed class MemoryBackendMemFd : MemoryBackend
                 "seal",
                 "bool",
                 static o => ((MemoryBackendMemFd)o).Seal,
-                static (o, input) => ((MemoryBackendMemFd)o).SetSeal(input.ReadBool()),
+                static (o, input) => ((MemoryBackendMemFd)o).Seal = input.ReadBool(),
                 "Seal growing & shrinking"),
         ],
     };
@@ -152,34 +166,22 @@ public sealed class MemoryBackendMemFd : MemoryBackend
     /// <inheritdoc/>
     public override QomTypeInfo Type => TypeInfo;
 
-    /// <summary>Use huge pages.</summary>
+    /// <summary>Use huge pages, when the memory is made.</summary>
     public bool HugeTlb { get; private set; }
 
     /// <summary>Size of a huge page in bytes; 0 for the host's default.</summary>
     public ulong HugeTlbSize { get; private set; }
 
-    /// <summary>The file cannot change its size.</summary>
+    /// <summary>The file cannot change its size once it is made.</summary>
     public bool Seal { get; private set; } = true;
 
     /// <inheritdoc/>
     protected override RamBlock? Allocate(RamOptions options, out string? error) =>
         RamBackends.CreateMemFd(options, HugeTlb, HugeTlbSize, Seal, out error);
 
-    private void SetHugeTlb(bool value)
-    {
-        RefuseWhenAllocated("cannot change property value");
-        HugeTlb = value;
-    }
-
     private void SetHugeTlbSize(ulong value)
     {
         RefuseWhenAllocated("cannot change property value");
         HugeTlbSize = value != 0 ? value : throw new QapiException("Property 'memory-backend-memfd.hugetlbsize' doesn't take value '0'");
-    }
-
-    private void SetSeal(bool value)
-    {
-        RefuseWhenAllocated("cannot change property value");
-        Seal = value;
     }
 }

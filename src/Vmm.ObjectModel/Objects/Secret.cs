@@ -5,42 +5,13 @@ using Vmm.Qapi;
 
 namespace Vmm.ObjectModel.Objects;
 
-/// <summary>
-/// Sensitive data such as a password, given directly or in a file, plain or base64, optionally encrypted with another secret
-/// (AES-256-CBC, PKCS#7 padding) (QOM <c>secret</c>). Home: main loop.
-/// </summary>
-public sealed class Secret : QomObject, IUserCreatable
+/// <summary>A secret that is given directly or in a file (QOM <c>secret</c>). Home: main loop.</summary>
+public sealed class Secret : SecretCommon
 {
-    private static readonly string[] s_formats = ["raw", "base64"];
     private static QomTypeInfo? s_typeInfo;
-    private static QomTypeInfo? s_commonInfo;
 
     private string? _data;
     private string? _file;
-    private string? _keyId;
-    private string? _iv;
-    private int _format;
-    private byte[]? _bytes;
-
-    /// <summary>Type "secret_common".</summary>
-    public static QomTypeInfo CommonTypeInfo => s_commonInfo ??= new QomTypeInfo
-    {
-        Name = "secret_common",
-        Parent = "object",
-        IsAbstract = true,
-        Interfaces = ["user-creatable"],
-        Properties = static () =>
-        [
-            new QomPropertyInfo("loaded", "bool", static o => ((Secret)o)._bytes is not null, RefuseLoaded),
-            new QomPropertyInfo(
-                "format",
-                "QCryptoSecretFormat",
-                static o => s_formats[((Secret)o)._format],
-                static (o, input) => ((Secret)o)._format = input.ReadEnum(s_formats)),
-            Text("keyid", static s => s._keyId, static (s, v) => s._keyId = v),
-            Text("iv", static s => s._iv, static (s, v) => s._iv = v),
-        ],
-    };
 
     /// <summary>Type "secret".</summary>
     public static new QomTypeInfo TypeInfo => s_typeInfo ??= new QomTypeInfo
@@ -58,94 +29,8 @@ public sealed class Secret : QomObject, IUserCreatable
     /// <inheritdoc/>
     public override QomTypeInfo Type => TypeInfo;
 
-    /// <summary>The decoded, decrypted bytes; empty before completion.</summary>
-    public ReadOnlySpan<byte> Bytes => _bytes;
-
-    /// <summary>Finds a secret by id.</summary>
-    /// <exception cref="QapiException">There is none, or the object is something else.</exception>
-    public static Secret Find(QomTree tree, string id) => tree.Objects.FindChild(id) switch
-    {
-        null => throw new QapiException($"No secret with id '{id}'"),
-        Secret secret => secret,
-        _ => throw new QapiException($"Object with id '{id}' is not a secret"),
-    };
-
-    /// <summary>Finds a secret by id and returns it as text.</summary>
-    /// <exception cref="QapiException">As <see cref="Find"/>, or the secret is not UTF-8.</exception>
-    public static string FindText(QomTree tree, string id)
-    {
-        try
-        {
-            return new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(Find(tree, id).Bytes);
-        }
-        catch (DecoderFallbackException)
-        {
-            throw new QapiException($"Data from secret {id} is not valid UTF-8");
-        }
-    }
-
     /// <inheritdoc/>
-    public void Complete(ObjectContext context)
-    {
-        byte[] input = Load();
-        if (_keyId is not null)
-        {
-            _bytes = Decrypt(input, context.Tree);
-        }
-        else
-        {
-            _bytes = _format == 1 ? DecodeBase64(input) : input;
-        }
-    }
-
-    private static void RefuseLoaded(QomObject secret, PropertyInput input)
-    {
-        input.ReadBool();
-        throw new QapiException($"Property '{secret.Type.Name}.loaded' is not writable");
-    }
-
-    private static QomPropertyInfo Text(string name, Func<Secret, string?> get, Action<Secret, string?> set) =>
-        new(name, "string", o => get((Secret)o) ?? "", (o, input) => set((Secret)o, input.ReadString()));
-
-    private static byte[] DecodeBase64(ReadOnlySpan<byte> text)
-    {
-        var chars = new char[text.Length];
-        int count = 0;
-        foreach (byte b in text)
-        {
-            if (b is (byte)'\n' or (byte)'\r' && count > 0)
-            {
-                continue;
-            }
-
-            if (!char.IsAsciiLetterOrDigit((char)b) && b is not ((byte)'+' or (byte)'/' or (byte)'='))
-            {
-                throw new QapiException("Base64 data contains invalid characters");
-            }
-
-            chars[count++] = (char)b;
-        }
-
-        // Incomplete groups at the end are decoded as far as they go.
-        string body = new string(chars, 0, count).TrimEnd('=');
-        if (body.Contains('='))
-        {
-            throw new QapiException("Base64 data contains invalid characters");
-        }
-
-        if (body.Length % 4 == 1)
-        {
-            body = body[..^1];
-        }
-
-        var result = new byte[(body.Length * 3 / 4) + 3];
-        body = body.PadRight((body.Length + 3) / 4 * 4, '=');
-        return Convert.TryFromBase64String(body, result, out int written)
-            ? result[..written]
-            : throw new QapiException("Base64 data contains invalid characters");
-    }
-
-    private byte[] Load()
+    protected override byte[] Load()
     {
         if (_file is not null)
         {
@@ -155,38 +40,45 @@ public sealed class Secret : QomObject, IUserCreatable
         return _data is not null ? Encoding.UTF8.GetBytes(_data) : throw new QapiException("Either 'file' or 'data' must be provided");
     }
 
-    private byte[] Decrypt(byte[] input, QomTree tree)
+    private static QomPropertyInfo Text(string name, Func<Secret, string?> get, Action<Secret, string?> set) =>
+        new(name, "string", o => get((Secret)o) ?? "", (o, input) => set((Secret)o, input.ReadString()));
+}
+
+/// <summary>A secret in a key of the kernel (QOM <c>secret_keyring</c>). Home: main loop.</summary>
+public sealed class KeyringSecret : SecretCommon
+{
+    private static QomTypeInfo? s_typeInfo;
+
+    private int _serial;
+
+    /// <summary>Type "secret_keyring".</summary>
+    public static new QomTypeInfo TypeInfo => s_typeInfo ??= new QomTypeInfo
     {
-        ReadOnlySpan<byte> key = Find(tree, _keyId!).Bytes;
-        if (key.Length != AesCbc.KeySize)
-        {
-            throw new QapiException($"Key should be {AesCbc.KeySize} bytes in length");
-        }
+        Name = "secret_keyring",
+        Parent = "secret_common",
+        Factory = static () => new KeyringSecret(),
+        Properties = static () =>
+        [
+            new QomPropertyInfo(
+                "serial",
+                "int32_t",
+                static o => ((KeyringSecret)o)._serial,
+                static (o, input) => ((KeyringSecret)o).SetSerial(input.ReadInt32())),
+        ],
+    };
 
-        if (_iv is null)
-        {
-            throw new QapiException("IV is required to decrypt secret");
-        }
+    /// <inheritdoc/>
+    public override QomTypeInfo Type => TypeInfo;
 
-        byte[] iv = DecodeBase64(Encoding.UTF8.GetBytes(_iv));
-        if (iv.Length != AesCbc.BlockSize)
-        {
-            throw new QapiException($"IV should be {AesCbc.BlockSize} bytes in length not {iv.Length}");
-        }
+    /// <inheritdoc/>
+    public override IReadOnlyList<string> RequiredProperties => ["serial"];
 
-        byte[] cipher = _format == 1 ? DecodeBase64(input) : input;
-        if (cipher.Length % AesCbc.BlockSize != 0)
-        {
-            throw new QapiException($"Length {cipher.Length} must be a multiple of block size {AesCbc.BlockSize}");
-        }
-
-        byte[] plain = AesCbc.Decrypt(key, iv, cipher);
-        int padding = plain.Length > 0 ? plain[^1] : 0;
-        if (padding > AesCbc.BlockSize || padding > plain.Length)
-        {
-            throw new QapiException($"Incorrect number of padding bytes ({padding}) found on decrypted data");
-        }
-
-        return plain[..^padding];
+    /// <inheritdoc/>
+    protected override byte[] Load()
+    {
+        Errno errno = Keyring.Read(_serial, out byte[] payload);
+        return errno == Errno.OK ? payload : throw new QapiException($"Unable to read serial key {_serial:x8}: {errno.Message()}");
     }
+
+    private void SetSerial(int serial) => _serial = serial != 0 ? serial : throw new QapiException("'serial' should not be equal to 0");
 }

@@ -34,6 +34,13 @@ public enum ObjectType
     /// <summary>Sensitive data.</summary>
     Secret,
 
+    /// <summary>Sensitive data in a key of the kernel.</summary>
+    [QapiName("secret_keyring")]
+    SecretKeyring,
+
+    /// <summary>A thread to start others from.</summary>
+    ThreadContext,
+
     /// <summary>Limits that drives share.</summary>
     ThrottleGroup,
 
@@ -126,6 +133,14 @@ public sealed partial record ObjectOptions
     [QapiBranch("secret")]
     public SecretProperties? Secret { get; init; }
 
+    /// <summary>Properties of a secret_keyring.</summary>
+    [QapiBranch("secret_keyring")]
+    public SecretKeyringProperties? SecretKeyring { get; init; }
+
+    /// <summary>Properties of a thread-context.</summary>
+    [QapiBranch("thread-context")]
+    public ThreadContextProperties? ThreadContext { get; init; }
+
     /// <summary>Properties of a throttle-group.</summary>
     [QapiBranch("throttle-group")]
     public ThrottleGroupProperties? ThrottleGroup { get; init; }
@@ -188,6 +203,9 @@ public partial record MemoryBackendProperties
     /// <summary>Threads that touch pages.</summary>
     public uint? PreallocThreads { get; init; }
 
+    /// <summary>A thread-context from which those threads are started.</summary>
+    public string? PreallocContext { get; init; }
+
     /// <summary>Map shared.</summary>
     public bool? Share { get; init; }
 
@@ -216,6 +234,9 @@ public sealed partial record MemoryBackendFileProperties : MemoryBackendProperti
 
     /// <summary>File or directory.</summary>
     public required string MemPath { get; init; }
+
+    /// <summary>The file is on persistent memory.</summary>
+    public bool? Pmem { get; init; }
 
     /// <summary>Map the file read-only.</summary>
     public bool? Readonly { get; init; }
@@ -247,9 +268,9 @@ public sealed partial record QtestProperties
     public string? Log { get; init; }
 }
 
-/// <summary>Properties of a secret.</summary>
+/// <summary>Properties of all secrets.</summary>
 [QapiStruct]
-public sealed partial record SecretProperties
+public partial record SecretCommonProperties
 {
     /// <summary>Whether the data is there; it is once the object exists, and cannot be set.</summary>
     [QapiFeature("deprecated")]
@@ -263,10 +284,34 @@ public sealed partial record SecretProperties
 
     /// <summary>Initialisation vector in base64.</summary>
     public string? Iv { get; init; }
+}
 
+/// <summary>Properties of a secret.</summary>
+[QapiStruct]
+public sealed partial record SecretProperties : SecretCommonProperties
+{
     /// <summary>The data.</summary>
     public string? Data { get; init; }
 
     /// <summary>File with the data.</summary>
     public string? File { get; init; }
+}
+
+/// <summary>Properties of a secret_keyring.</summary>
+[QapiStruct]
+public sealed partial record SecretKeyringProperties : SecretCommonProperties
+{
+    /// <summary>Serial number of the key.</summary>
+    public required int Serial { get; init; }
+}
+
+/// <summary>Properties of a thread-context.</summary>
+[QapiStruct]
+public sealed partial record ThreadContextProperties
+{
+    /// <summary>Host CPUs on which the thread may run.</summary>
+    public IReadOnlyList<ushort>? CpuAffinity { get; init; }
+
+    /// <summary>Host NUMA nodes on whose CPUs the thread may run.</summary>
+    public IReadOnlyList<ushort>? NodeAffinity { get; init; }
 }

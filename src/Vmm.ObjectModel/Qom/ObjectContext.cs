@@ -18,6 +18,9 @@ public sealed record ObjectContext(QomTree Tree, EventLoop.EventLoop MainLoop, C
     /// <summary>The machine's dump-guest-core: memory back ends that say nothing themselves follow it.</summary>
     public bool DumpMemory { get; set; } = true;
 
+    /// <summary>Takes warnings of objects for the operator, without line end.</summary>
+    public Action<string>? Warn { get; init; }
+
     /// <summary>Threads that touch the pages of all memory back ends when they are made; 0 to leave that to each of them.</summary>
     public int PreallocThreads { get; set; }
 }

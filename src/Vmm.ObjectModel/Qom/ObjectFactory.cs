@@ -41,7 +41,7 @@ public sealed class ObjectFactory
 
         foreach (KeyValuePair<string, QValue> option in options)
         {
-            if (option.Key is not ("qom-type" or "id") && Tree.FindProperty(made, option.Key) is not { Set: not null })
+            if (option.Key is not ("qom-type" or "id") && Tree.FindProperty(made, option.Key) is null)
             {
                 throw QapiException.UnexpectedParameter(option.Key);
             }

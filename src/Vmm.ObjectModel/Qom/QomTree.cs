@@ -47,7 +47,6 @@ public sealed class QomTree
         GetContainer("/machine/peripheral");
         GetContainer("/machine/peripheral-anon");
         GetContainer("/machine/unattached");
-        GetContainer("/objects");
     }
 
     /// <summary>The object at an absolute path; containers are made where nothing is.</summary>

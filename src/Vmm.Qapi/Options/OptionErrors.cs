@@ -15,6 +15,9 @@ public static class OptionErrors
         $"Parameter '{parameter}' expects a non-negative number below 2^64",
         "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.");
 
+    /// <summary>What to warn with when a hexadecimal size carries a suffix.</summary>
+    public static string HexSuffixWarning(string text) => $"Using a multiplier suffix on hex numbers is deprecated: {text}";
+
     /// <summary>Whether a text can be an id: a letter, then letters, digits, '-', '.' and '_'.</summary>
     public static bool IsIdentifier(ReadOnlySpan<char> id)
     {
@@ -77,7 +80,7 @@ public static class OptionErrors
         ScalarStatus status = OptionScalars.TryParseSize(text, out ulong value, out bool hexSuffix);
         if (hexSuffix)
         {
-            diagnostics.Warning($"Using a multiplier suffix on hex numbers is deprecated: {text}");
+            diagnostics.Warning(HexSuffixWarning(text));
         }
 
         return status switch

@@ -122,8 +122,9 @@ public sealed class BackendOptions
     }
 
     /// <summary>The serial ports in order; the index in the list is the number of the port.</summary>
+    /// <param name="connect">Makes the character device of one before the next is looked at; what it throws is reported.</param>
     /// <returns>Null when one is not valid; that has been reported.</returns>
-    public IReadOnlyList<LegacyBackend>? ResolveSerials()
+    public IReadOnlyList<LegacyBackend>? ResolveSerials(Action<LegacyBackend>? connect = null)
     {
         var serials = new List<LegacyBackend>(Serials.Count);
         foreach (LegacyBackendText serial in Serials)
@@ -133,7 +134,7 @@ public sealed class BackendOptions
                 continue;
             }
 
-            if (Resolve($"serial{serials.Count}", serial) is not { } backend)
+            if (Resolve($"serial{serials.Count}", serial) is not { } backend || !TryConnect(backend, connect))
             {
                 ReportSerialFailure(serial.Text, serial.Location);
                 return null;
@@ -146,13 +147,14 @@ public sealed class BackendOptions
     }
 
     /// <summary>The debug consoles in order.</summary>
+    /// <param name="connect">As for <see cref="ResolveSerials"/>.</param>
     /// <returns>Null when one is not valid; that has been reported.</returns>
-    public IReadOnlyList<LegacyBackend>? ResolveDebugConsoles()
+    public IReadOnlyList<LegacyBackend>? ResolveDebugConsoles(Action<LegacyBackend>? connect = null)
     {
         var consoles = new List<LegacyBackend>(DebugConsoles.Count);
         foreach (LegacyBackendText console in DebugConsoles)
         {
-            if (Resolve("debugcon", console) is not { } backend)
+            if (Resolve("debugcon", console) is not { } backend || !TryConnect(backend, connect))
             {
                 _report(new Diagnostic(DiagnosticKind.Error, console.Location, $"invalid character backend '{console.Text}'"));
                 return null;
@@ -213,6 +215,20 @@ public sealed class BackendOptions
         }
 
         _compatMonitors++;
+    }
+
+    private bool TryConnect(LegacyBackend backend, Action<LegacyBackend>? connect)
+    {
+        try
+        {
+            connect?.Invoke(backend);
+            return true;
+        }
+        catch (QapiException exception)
+        {
+            _report(new Diagnostic(DiagnosticKind.Error, backend.Location, exception.Desc, exception.Hint));
+            return false;
+        }
     }
 
     private MonitorOption ResolveMonitor(QemuOpts opts)

@@ -43,17 +43,27 @@ public sealed record BootConfiguration(
 
         BootOrder.Check(result.Order ?? "");
         BootOrder.Check(result.Once ?? "");
-        if (result.SplashTimeMs is < 0 or > 0xffff)
+        return result;
+    }
+
+    /// <summary>Checks what depends on the machine, once it is built.</summary>
+    /// <exception cref="QapiException">A time is out of range for firmware, or the machine cannot change the order of boot devices.</exception>
+    public void CheckMachine(MachineType type)
+    {
+        if (type.HasFirmware && SplashTimeMs is < 0 or > 0xffff)
         {
             throw new QapiException("splash-time is invalid,it should be a value between 0 and 65535");
         }
 
-        if (result.RebootTimeoutMs is < -1 or > 0xffff)
+        if (type.HasFirmware && RebootTimeoutMs is < -1 or > 0xffff)
         {
             throw new QapiException("reboot timeout is invalid,it should be a value between -1 and 65535");
         }
 
-        return result;
+        if (Once is not null && !type.HasBootOrder)
+        {
+            throw new QapiException("no function defined to set boot device list for this architecture");
+        }
     }
 
     private static string? Text(QDict boot, string name)

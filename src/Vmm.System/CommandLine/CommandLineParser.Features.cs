@@ -1,5 +1,6 @@
 using System.Globalization;
 using Vmm.Block.Options;
+using Vmm.Interop;
 using Vmm.ObjectModel.Qmp;
 using Vmm.Qapi;
 using Vmm.Qapi.Options;
@@ -151,7 +152,7 @@ public sealed partial class CommandLineParser
             throw mode == QapiInputMode.Options ? QapiException.InvalidParameter("props") : QapiException.UnexpectedParameter("props");
         }
 
-        _objects.Add(new ObjectOption(ObjectOptions.QapiRead(properties, new QapiReader(mode), null).QapiToValue()));
+        _objects.Add(new ObjectOption(ObjectOptions.QapiRead(properties, new QapiReader(mode) { Diagnostics = this }, null).QapiToValue()));
     }
 
     private void CheckObjectType(string? type)
@@ -373,7 +374,8 @@ public sealed partial class CommandLineParser
         string? text = _environment.ReadFile(path, out string reason);
         if (text == null)
         {
-            throw new QapiException($"Could not open '{path}': {reason}");
+            // A directory can be opened.
+            throw new QapiException(reason == Errno.EISDIR.Message() ? $"Cannot read config file: {reason}" : $"Could not open '{path}': {reason}");
         }
 
         try
@@ -383,6 +385,10 @@ public sealed partial class CommandLineParser
                 _location = group.Line == 0 ? null : $":{path}:{group.Line}";
                 ReadConfigGroup(group);
             }
+        }
+        catch (QapiException exception) when (exception.Hint != null)
+        {
+            throw new QapiException(exception.Desc);
         }
         catch (ConfigFileException exception)
         {
@@ -396,7 +402,7 @@ public sealed partial class CommandLineParser
         if (OptionGroups.IsNested(group.Name))
         {
             QDict flat = group.Values;
-            if (group.Id != null)
+            if (group.Id != null && !flat.ContainsKey("id"))
             {
                 flat["id"] = group.Id;
             }
@@ -423,11 +429,16 @@ public sealed partial class CommandLineParser
         }
 
         OptsList list = _lists.Find(group.Name) ?? throw new QapiException($"There is no option group '{group.Name}'");
-        QemuOpts opts = list.Create(group.Id, _location);
+        QemuOpts opts = list.Create(group.Values.GetString("id") ?? group.Id, _location);
         try
         {
             foreach (KeyValuePair<string, QValue> member in group.Values)
             {
+                if (member.Key == "id")
+                {
+                    continue;
+                }
+
                 opts.Set(member.Key, ((QString)member.Value).Value, this);
             }
         }

@@ -14,14 +14,15 @@ public sealed record MemoryConfiguration(ulong SizeBytes, ulong MaxSizeBytes, ul
     /// <summary>Completes the sizes for a machine type.</summary>
     /// <param name="memory">Parameters of -m ("size", "max-size", "slots") as strings, or null.</param>
     /// <param name="defaultSizeBytes">Size when none is asked for.</param>
+    /// <param name="diagnostics">Takes warnings about deprecated spellings.</param>
     /// <exception cref="QapiException">A parameter is malformed or the sizes contradict each other.</exception>
-    public static MemoryConfiguration Resolve(QDict? memory, ulong defaultSizeBytes)
+    public static MemoryConfiguration Resolve(QDict? memory, ulong defaultSizeBytes, IOptionDiagnostics diagnostics)
     {
         ulong? sizeGiven = null, maxGiven = null, slotsGiven = null;
         if (memory != null)
         {
-            sizeGiven = TakeSize(memory, "size");
-            maxGiven = TakeSize(memory, "max-size");
+            sizeGiven = TakeSize(memory, "size", diagnostics);
+            maxGiven = TakeSize(memory, "max-size", diagnostics);
             if (Take(memory, "slots") is { } text)
             {
                 slotsGiven = OptionScalars.TryParseUInt64(text, out ulong number) == ScalarStatus.Ok
@@ -73,14 +74,20 @@ public sealed record MemoryConfiguration(ulong SizeBytes, ulong MaxSizeBytes, ul
         return value is QString text ? text.Value : throw QapiException.InvalidParameterType("memory." + name, "string");
     }
 
-    private static ulong? TakeSize(QDict memory, string name)
+    private static ulong? TakeSize(QDict memory, string name, IOptionDiagnostics diagnostics)
     {
         if (Take(memory, name) is not { } text)
         {
             return null;
         }
 
-        return OptionScalars.TryParseSize(text, out ulong bytes, out _) == ScalarStatus.Ok
+        ScalarStatus status = OptionScalars.TryParseSize(text, out ulong bytes, out bool hexSuffix);
+        if (hexSuffix)
+        {
+            diagnostics.Warning(OptionErrors.HexSuffixWarning(text));
+        }
+
+        return status == ScalarStatus.Ok
             ? bytes
             : throw QapiException.InvalidParameterValue("memory." + name, "size");
     }

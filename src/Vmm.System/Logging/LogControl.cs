@@ -35,6 +35,9 @@ public sealed class LogControl : IDisposable
         _reporter = reporter;
     }
 
+    /// <summary>The file that takes the log; null for standard error.</summary>
+    public string? Path => _path;
+
     /// <summary>Opens the log and switches on what the command line asks for; does nothing when that is nothing.</summary>
     /// <exception cref="QapiException">The file cannot be opened or its name has more in it than one %d.</exception>
     public void Open()

@@ -10,32 +10,34 @@ namespace Vmm.System.Processes;
 /// </summary>
 public sealed class Daemon
 {
-    private const string Variable = "VMM_DAEMON_FDS";
+    private const string Variable = "VMM_DAEMON_FD";
 
-    private readonly SafeFd _userErrors;
+    // What a daemon makes is not for everybody.
+    private const uint FileMask = 0x17;
+
     private SafeFd? _status;
+    private bool _isLogging;
 
-    private Daemon(SafeFd status, SafeFd userErrors)
-    {
-        _status = status;
-        _userErrors = userErrors;
-    }
+    private Daemon(SafeFd status) => _status = status;
 
     /// <summary>The daemon that this process is, or null when it was started by its user.</summary>
     /// <remarks>Call before anything else opens or closes descriptors.</remarks>
     public static Daemon? Current()
     {
         string? text = Environment.GetEnvironmentVariable(Variable);
-        int comma = text?.IndexOf(',') ?? -1;
-        if (comma < 0 || !TryParseFd(text.AsSpan(0, comma), out int status) || !TryParseFd(text.AsSpan(comma + 1), out int errors))
+        if (!int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int status) || status <= 2)
         {
             return null;
         }
 
         Environment.SetEnvironmentVariable(Variable, null);
-        return Libc.SetCloseOnExec(status, true) == Errno.OK && Libc.SetCloseOnExec(errors, true) == Errno.OK
-            ? new Daemon(new SafeFd(status), new SafeFd(errors))
-            : null;
+        if (Libc.SetCloseOnExec(status, true) != Errno.OK)
+        {
+            return null;
+        }
+
+        Libc.Umask(FileMask);
+        return new Daemon(new SafeFd(status));
     }
 
     /// <summary>Starts the program again as a daemon and waits for it.</summary>
@@ -63,13 +65,12 @@ public sealed class Daemon
             Check(Libc.SelfCommandLine(out string[] arguments));
             Check(Libc.SelfEnvironment(out string[] environment));
 
-            // Copies above all inherited descriptors, which keep their numbers. The user's standard error goes along for a log that is
-            // to stay there; what is said until then comes through the pipe, so that no copy in a runtime keeps the user's open.
+            // A copy above all inherited descriptors, which keep their numbers. What is said comes through a pipe, so that no copy in a
+            // runtime keeps the user's standard error open.
             using SafeFd status = Inheritable(statusWrite.Fd);
-            using SafeFd userErrors = Inheritable(2);
             var options = new SpawnOptions
             {
-                Environment = [.. environment, string.Create(CultureInfo.InvariantCulture, $"{Variable}={status.Fd},{userErrors.Fd}")],
+                Environment = [.. environment, string.Create(CultureInfo.InvariantCulture, $"{Variable}={status.Fd}")],
                 Duplicate = [(nothing.Fd, 0), (nothing.Fd, 1), (errorsWrite.Fd, 2)],
                 NewSession = true,
             };
@@ -81,12 +82,23 @@ public sealed class Daemon
         }
     }
 
+    /// <summary>From now on what is said goes to a log file instead of the user, and keeps going there.</summary>
+    public void SendErrorsTo(string path)
+    {
+        if (Libc.Open(path, Libc.O_WRONLY | Libc.O_APPEND | Libc.O_CLOEXEC, out SafeFd file) == Errno.OK)
+        {
+            Libc.Dup3(file.Fd, 2, 0);
+            _isLogging = true;
+        }
+
+        file.Dispose();
+    }
+
     /// <summary>
     /// Leaves the terminal and the directory of the user behind and lets the waiting process end successfully. Call when the monitors listen and the
     /// pid file is written.
     /// </summary>
-    /// <param name="keepStandardError">Whether standard error stays, because the log goes there.</param>
-    public void Detach(bool keepStandardError)
+    public void Detach()
     {
         if (_status == null)
         {
@@ -94,24 +106,16 @@ public sealed class Daemon
         }
 
         Libc.ChDir("/");
-        if (keepStandardError)
-        {
-            Libc.Dup3(_userErrors.Fd, 2, 0);
-        }
-        else if (Libc.Open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, out SafeFd nothing) == Errno.OK)
+        if (!_isLogging && Libc.Open("/dev/null", Libc.O_RDWR | Libc.O_CLOEXEC, out SafeFd nothing) == Errno.OK)
         {
             Libc.Dup3(nothing.Fd, 2, 0);
             nothing.Dispose();
         }
 
-        _userErrors.Dispose();
         _status.Write([0]);
         _status.Dispose();
         _status = null;
     }
-
-    private static bool TryParseFd(ReadOnlySpan<char> text, out int fd) =>
-        int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out fd) && fd > 2;
 
     private static void Check(Errno errno)
     {

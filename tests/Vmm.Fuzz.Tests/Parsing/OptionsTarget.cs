@@ -141,7 +141,7 @@ internal sealed class OptionsTarget : FuzzTarget
 
     private static void Resolve(VmConfiguration c)
     {
-        _ = MemoryConfiguration.Resolve(c.Machine.Memory, 128 << 20);
+        _ = MemoryConfiguration.Resolve(c.Machine.Memory, 128 << 20, SilentOptionDiagnostics.Instance);
         _ = SmpConfiguration.Resolve(c.Machine.Smp, new SmpRules("pc", 255, HasDies: true), SilentOptionDiagnostics.Instance);
         _ = BootConfiguration.Resolve(c.Machine.Boot);
         c.Backends.AddDefaults(machineHasSerial: true, c.Nographic, c.Daemonize);

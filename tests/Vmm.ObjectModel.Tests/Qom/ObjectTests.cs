@@ -98,7 +98,7 @@ public sealed class ObjectTests
     public void FileBackedListingsHaveTheirOwnPropertiesLast()
     {
         var file = (QList)QValue.Parse(_bench.Execute("qom-list-properties", """{"typename":"memory-backend-file"}"""));
-        Assert.That(file.Skip(12).Select(p => ((QDict)p).GetString("name")), Is.EqualTo(new[] { "readonly", "align", "mem-path", "discard-data" }));
+        Assert.That(file.Skip(12).Select(p => ((QDict)p).GetString("name")), Is.EqualTo(new[] { "readonly", "align", "pmem", "mem-path", "discard-data" }));
         var thread = (QList)QValue.Parse(_bench.Execute("qom-list-properties", """{"typename":"iothread"}"""));
         Assert.That(
             thread.Select(p => ((QDict)p).GetString("name")),
@@ -193,7 +193,7 @@ public sealed class ObjectTests
         Add($$"""{"qom-type":"secret","id":"k","data":"{{Convert.ToBase64String(key)}}","format":"base64"}""");
         string answer = Add($$"""{"qom-type":"secret","id":"s","data":"{{cipher}}","format":"base64","keyid":"k","iv":"{{Convert.ToBase64String(iv)}}"}""");
         Assert.That(answer, Is.EqualTo("{}"));
-        Assert.That(Secret.FindText(_bench.Objects, "s"), Is.EqualTo(Encoding.ASCII.GetString(plain)));
+        Assert.That(SecretCommon.FindText(_bench.Objects, "s"), Is.EqualTo(Encoding.ASCII.GetString(plain)));
     }
 
     [TestCase("\"data\":\"x\"", "IV is required to decrypt secret")]
@@ -244,7 +244,8 @@ public sealed class ObjectTests
         Assert.That(_bench.UserObjects.HelpProperties("memory-backend-ram"), Does.Contain(
             "\n  merge=<bool>           - Mark memory as mergeable\n  policy=<HostMemPolicy> - Set the NUMA policy\n"));
         Assert.That(_bench.UserObjects.HelpTypes(), Is.EqualTo(
-            "List of user creatable objects:\n  iothread\n  memory-backend-file\n  memory-backend-memfd\n  memory-backend-ram\n  secret\n"));
+            "List of user creatable objects:\n  authz-list\n  authz-list-file\n  authz-simple\n  iothread\n  memory-backend-file\n  memory-backend-memfd\n  memory-backend-ram\n  secret\n"
+            + "  secret_keyring\n  thread-context\n  tls-creds-anon\n  tls-creds-psk\n  tls-creds-x509\n"));
     }
 
     private static string Error(string errorClass, string desc) => new QDict { ["class"] = errorClass, ["desc"] = desc }.ToJson();

@@ -59,7 +59,7 @@ public sealed class AcceptedTests
             Assert.That(c.Machine.Properties.ToJson(), Is.EqualTo("""{"hpet": "off", "usb": "off", "dump-guest-core": "off"}""")
                 .Or.Contain("\"hpet\": \"off\""));
             Assert.That(
-                MemoryConfiguration.Resolve(c.Machine.Memory, 1), Is.EqualTo(new MemoryConfiguration(256 << 20, 1 << 30, 4)));
+                MemoryConfiguration.Resolve(c.Machine.Memory, 1, SilentOptionDiagnostics.Instance), Is.EqualTo(new MemoryConfiguration(256 << 20, 1 << 30, 4)));
             Assert.That(
                 SmpConfiguration.Resolve(c.Machine.Smp, new SmpRules("pc", 255, HasDies: true), SilentOptionDiagnostics.Instance),
                 Is.EqualTo(new SmpConfiguration(3, 4, 4, 1, 1, 1, 1)));

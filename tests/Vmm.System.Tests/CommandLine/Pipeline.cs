@@ -1,4 +1,5 @@
 using System.Text;
+using Vmm.Machines;
 using Vmm.Qapi;
 using Vmm.Qapi.Options;
 using Vmm.System.CommandLine;
@@ -120,14 +121,15 @@ internal sealed class Pipeline : IOptionDiagnostics
         }
 
         configuration.Backends.AddDefaults(type != "none", configuration.Nographic, configuration.Daemonize);
-        BootConfiguration.Resolve(configuration.Machine.Boot);
-        MemoryConfiguration.Resolve(configuration.Machine.Memory, 128 << 20);
+        BootConfiguration boot = BootConfiguration.Resolve(configuration.Machine.Boot);
+        MemoryConfiguration.Resolve(configuration.Machine.Memory, 128 << 20, SilentOptionDiagnostics.Instance);
         SmpConfiguration.Resolve(configuration.Machine.Smp, rules, this);
         if (configuration.Accelerators.Choose(name => name is "kvm" or "tcg", static _ => true, Report) == null)
         {
             return 1;
         }
 
+        boot.CheckMachine(MachineType.Find(type)!);
         bool valid = configuration.Backends.ResolveMonitors() != null
             && configuration.Backends.ResolveSerials() != null
             && configuration.Backends.ResolveDebugConsoles() != null;
