@@ -1,3 +1,5 @@
+using Vmm.Interop;
+
 namespace Vmm.EventLoop;
 
 /// <summary>Work that waits for a thread of <see cref="WorkerThreads"/>; in one queue at a time.</summary>
@@ -15,26 +17,28 @@ public abstract class QueuedWork
 }
 
 /// <summary>
-/// Threads that run what is queued, oldest first. They start when work waits and nobody is idle, and end after ten idle seconds. Any thread.
+/// Threads that run what is queued, oldest first. They start when work waits and nobody is idle, and end after ten idle seconds. Of those that
+/// are idle the last one to become so is woken first, outside of the lock that it needs next. Any thread.
 /// </summary>
 /// <param name="maxThreads">Most threads at a time.</param>
 /// <param name="stackBytes">Stack of each.</param>
 internal sealed class WorkerThreads(int maxThreads, int stackBytes)
 {
-    private const int IdleMs = 10_000;
+    private const long IdleNs = 10_000_000_000;
 
-    private readonly object _gate = new();
+    private readonly Lock _gate = new();
     private QueuedWork? _first;
     private QueuedWork? _last;
-    private int _queued;
+    private Worker? _idle;
     private int _threads;
-    private int _idle;
     private bool _isClosed;
 
     /// <summary>Queues work.</summary>
     /// <exception cref="ObjectDisposedException">No more work is taken.</exception>
     internal void Submit(QueuedWork work)
     {
+        Worker? idle;
+        bool isStarting = false;
         lock (_gate)
         {
             ObjectDisposedException.ThrowIf(_isClosed, this);
@@ -49,72 +53,149 @@ internal sealed class WorkerThreads(int maxThreads, int stackBytes)
             }
 
             _last = work;
-            _queued++;
-            if (_idle >= _queued)
+            idle = _idle;
+            if (idle is not null)
             {
-                Monitor.Pulse(_gate);
+                _idle = idle.Next;
             }
             else if (_threads < maxThreads)
             {
                 _threads++;
-                new Thread(Main, stackBytes) { IsBackground = true, Name = "worker" }.Start();
+                isStarting = true;
             }
+        }
+
+        idle?.Wake();
+        if (isStarting)
+        {
+            new Thread(new Worker(this).Run, stackBytes) { IsBackground = true, Name = "worker" }.Start();
         }
     }
 
     /// <summary>Takes no more work and cancels what has not begun.</summary>
     internal void Close()
     {
+        QueuedWork? cancelled;
+        Worker? idle;
         lock (_gate)
         {
             _isClosed = true;
-            while (_first is not null)
-            {
-                Dequeue().Cancel();
-            }
-
-            Monitor.PulseAll(_gate);
+            cancelled = _first;
+            _first = _last = null;
+            idle = _idle;
+            _idle = null;
         }
-    }
 
-    private void Main()
-    {
-        while (Take() is { } work)
+        while (cancelled is not null)
         {
-            work.Run();
+            QueuedWork? next = cancelled.Next;
+            cancelled.Cancel();
+            cancelled = next;
+        }
+
+        while (idle is not null)
+        {
+            Worker? next = idle.Next;
+            idle.Wake();
+            idle = next;
         }
     }
 
-    private QueuedWork? Take()
+    // Takes work, or puts the worker to those that are idle. False when it has to end.
+    private bool TryTake(Worker worker, bool mustEnd, out QueuedWork? work)
     {
         lock (_gate)
         {
-            while (_first is null)
+            work = _first;
+            if (work is not null)
             {
-                _idle++;
-                bool signalled = !_isClosed && Monitor.Wait(_gate, IdleMs);
-                _idle--;
-                if (!signalled && _first is null)
-                {
-                    _threads--;
-                    return null;
-                }
+                _first = work.Next;
+                _last = _first is null ? null : _last;
+                return true;
             }
 
-            return Dequeue();
+            if (mustEnd || _isClosed)
+            {
+                _threads--;
+                return false;
+            }
+
+            worker.Next = _idle;
+            _idle = worker;
+            worker.PrepareSleep();
+            return true;
         }
     }
 
-    private QueuedWork Dequeue()
+    // False when somebody is about to wake it.
+    private bool TryRemoveIdle(Worker worker)
     {
-        QueuedWork work = _first!;
-        _first = work.Next;
-        if (_first is null)
+        lock (_gate)
         {
-            _last = null;
+            if (_idle == worker)
+            {
+                _idle = worker.Next;
+                return true;
+            }
+
+            for (Worker? other = _idle; other is not null; other = other.Next)
+            {
+                if (other.Next == worker)
+                {
+                    other.Next = worker.Next;
+                    return true;
+                }
+            }
+
+            return false;
+        }
+    }
+
+    private sealed class Worker(WorkerThreads owner)
+    {
+        private readonly FutexWord _isAwake = new();
+
+        // Under the owner's lock: the one that became idle before.
+        internal Worker? Next;
+
+        internal void Run()
+        {
+            bool mustEnd = false;
+            while (owner.TryTake(this, mustEnd, out QueuedWork? work))
+            {
+                if (work is not null)
+                {
+                    work.Run();
+                }
+                else
+                {
+                    mustEnd = !Sleep();
+                }
+            }
+
+            _isAwake.Dispose();
         }
 
-        _queued--;
-        return work;
+        internal void PrepareSleep() => Volatile.Write(ref _isAwake.Value, 0);
+
+        internal void Wake()
+        {
+            Volatile.Write(ref _isAwake.Value, 1);
+            _isAwake.Wake(1);
+        }
+
+        // False when nobody wanted it for long.
+        private bool Sleep()
+        {
+            while (Volatile.Read(ref _isAwake.Value) == 0)
+            {
+                if (!_isAwake.Wait(0, IdleNs) && owner.TryRemoveIdle(this))
+                {
+                    return false;
+                }
+            }
+
+            return true;
+        }
     }
 }

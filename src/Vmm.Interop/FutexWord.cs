@@ -31,6 +31,14 @@ public sealed unsafe class FutexWord : IDisposable
     /// <summary>Sleeps while the word is <paramref name="expected"/>, until <see cref="Wake"/>; may return for no reason.</summary>
     public void Wait(int expected) => _ = Native.syscall(SYS_futex, (nint)_word, FUTEX_WAIT_PRIVATE, expected, 0, 0, 0);
 
+    /// <summary>As <see cref="Wait(int)"/>, for <paramref name="timeoutNs"/> at the longest: false when that has passed.</summary>
+    public bool Wait(int expected, long timeoutNs)
+    {
+        TimeSpec timeout = TimeSpec.FromNs(timeoutNs);
+        nint result = Native.syscall(SYS_futex, (nint)_word, FUTEX_WAIT_PRIVATE, expected, (nint)(&timeout), 0, 0);
+        return result >= 0 || Native.LastError != Errno.ETIMEDOUT;
+    }
+
     /// <summary>Wakes up to <paramref name="count"/> sleeping threads.</summary>
     public void Wake(int count) => _ = Native.syscall(SYS_futex, (nint)_word, FUTEX_WAKE_PRIVATE, count, 0, 0, 0);
 

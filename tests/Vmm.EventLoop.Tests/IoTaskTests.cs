@@ -125,6 +125,40 @@ public sealed class IoTaskTests
         }
     }
 
+    [TestCase(1, 3)]
+    [TestCase(3, 40)]
+    public void FewWorkersDoMuchWorkAgainAndAgain(int threads, int count)
+    {
+        LoopWorkers workers = new(threads);
+        Square[] works = [.. Enumerable.Range(0, count).Select(static i => new Square { Value = i })];
+        long expected = works.Sum(static w => (long)w.Value * w.Value);
+
+        // Between two rounds all, some, or none of the workers have gone to sleep.
+        for (int round = 0; round < 300; round++)
+        {
+            long sum = 0;
+            int left = count;
+            foreach (Square work in works)
+            {
+                Run(work).Forget();
+            }
+
+            while (left > 0)
+            {
+                _loop.RunOnce(block: true);
+            }
+
+            Assert.That(sum, Is.EqualTo(expected));
+
+            async IoTask Run(Square work)
+            {
+                long result = await work.RunAsync(workers);
+                sum += result;
+                left--;
+            }
+        }
+    }
+
     [Test]
     public void AMutexIsHandedOverInOrder()
     {
