@@ -52,11 +52,7 @@ internal static class BlockProbes
             _workload = workload;
             _launched = Start(
                 subject,
-                [
-                    .. nodes,
-                    $$$"""{"execute":"nbd-server-start","arguments":{"addr":{"type":"unix","data":{"path":"{{{_socket}}}"} } }}""",
-                    """{"execute":"block-export-add","arguments":{"type":"nbd","id":"e","node-name":"n","writable":true}}""",
-                ]);
+                [.. nodes, Serve(_socket), Show("n")]);
             _client = new NbdLoad(_socket, "n");
             Sample(new Series());
         }
@@ -81,7 +77,37 @@ internal static class BlockProbes
         }
     }
 
-    /// <summary>A job from its command to an event that ends what is measured: "mb" in 10^6 bytes per second and "cpu" in ms.</summary>
+    /// <summary>
+    /// qemu-img convert between a file and an NBD export: "mb" in 10^6 bytes per second, "cpu" of the server in ms, "Rss" in KiB at the end.
+    /// </summary>
+    /// <param name="subject">The server.</param>
+    /// <param name="prepare">Makes the images of a sample anew.</param>
+    /// <param name="node">Command that opens the exported node.</param>
+    /// <param name="name">Its name.</param>
+    /// <param name="arguments">Arguments of qemu-img, given the name of the export.</param>
+    public static IProbe Convert(Subject subject, Action prepare, string node, string name, Func<string, string[]> arguments) => new FreshProbe(series =>
+    {
+        prepare();
+        string socket = Path.Combine(Path.GetTempPath(), $"vmm-bench-{Guid.NewGuid():N}");
+        using Launched l = Start(subject, [node, Serve(socket), Show(name)]);
+        long cpu = l.CpuNs;
+        long t = Stopwatch.GetTimestamp();
+        DiskImages.Run(arguments($"nbd+unix:///{name}?socket={socket}"));
+        series.Add("mb", DiskImages.Bytes / Stopwatch.GetElapsedTime(t).TotalSeconds / 1e6);
+        series.Add("cpu", (l.CpuNs - cpu) / 1e6);
+        series.Add("Rss", l.MemoryKiB("Rss"));
+        File.Delete(socket);
+    });
+
+    private static string Serve(string socket) =>
+        $$$"""{"execute":"nbd-server-start","arguments":{"addr":{"type":"unix","data":{"path":"{{{socket}}}"} } }}""";
+
+    private static string Show(string node) =>
+        $$$"""{"execute":"block-export-add","arguments":{"type":"nbd","id":"e","node-name":"{{{node}}}","writable":true}}""";
+
+    /// <summary>
+    /// A job from its command to an event that ends what is measured: "mb" in 10^6 bytes per second, "cpu" in ms, "Rss" in KiB at the end.
+    /// </summary>
     /// <param name="subject">The emulator.</param>
     /// <param name="bytes">What the job has to copy.</param>
     /// <param name="prepare">Makes the images of a sample anew.</param>
@@ -108,5 +134,6 @@ internal static class BlockProbes
 
         series.Add("mb", bytes / Stopwatch.GetElapsedTime(t).TotalSeconds / 1e6);
         series.Add("cpu", (l.CpuNs - cpu) / 1e6);
+        series.Add("Rss", l.MemoryKiB("Rss"));
     });
 }

@@ -26,17 +26,23 @@ internal sealed class DiskImages(string directory)
     private string? _raw;
     private string? _qcow2;
 
+    /// <summary>Name of the raw file.</summary>
+    public string RawFile => _raw ??= Fill();
+
+    /// <summary>Name of the raw file that is written.</summary>
+    public string RawTargetFile => At("target.raw");
+
     /// <summary>A raw file.</summary>
-    public string Raw => Node("n", "raw", _raw ??= Fill());
+    public string Raw => Node("n", "raw", RawFile);
 
     /// <summary>The same as qcow2.</summary>
-    public string Qcow2 => Node("n", "qcow2", _qcow2 ??= Convert(_raw ??= Fill()));
+    public string Qcow2 => Node("n", "qcow2", _qcow2 ??= Convert(RawFile));
 
     /// <summary>An empty raw file.</summary>
-    public string RawTarget => Node("t", "raw", At("target.raw"));
+    public string RawTarget => Node("t", "raw", RawTargetFile);
 
     /// <summary>The source as an image above "t".</summary>
-    public string Qcow2AboveTarget => Node("n", "qcow2", _qcow2 ??= Convert(_raw ??= Fill()), "t");
+    public string Qcow2AboveTarget => Node("n", "qcow2", _qcow2 ??= Convert(RawFile), "t");
 
     /// <summary>An empty qcow2 image above "n".</summary>
     public string Qcow2TargetAbove => Node("t", "qcow2", At("target.qcow2"), "n");
@@ -47,8 +53,8 @@ internal sealed class DiskImages(string directory)
     /// <summary>Makes the raw target empty.</summary>
     public void EmptyRaw()
     {
-        File.Delete(At("target.raw"));
-        using FileStream file = File.Create(At("target.raw"));
+        File.Delete(RawTargetFile);
+        using FileStream file = File.Create(RawTargetFile);
         file.SetLength(Bytes);
     }
 
@@ -85,7 +91,8 @@ internal sealed class DiskImages(string directory)
         return At("source.qcow2");
     }
 
-    private static void Run(params string[] arguments)
+    /// <summary>Runs qemu-img.</summary>
+    public static void Run(params string[] arguments)
     {
         using Process process = Process.Start("qemu-img", arguments);
         process.WaitForExit();

@@ -93,7 +93,15 @@ Measurement Job(string name, double bar, Action prepare, string[] nodes, string 
     7,
     s => BlockProbes.Job(s, DiskImages.Bytes, prepare, nodes, start, end),
     new Row(name, "MB/s", bar, "mb", HigherIsBetter: true),
-    new Row("  CPU time", "ms", 1, "cpu"));
+    new Row("  CPU time", "ms", 1, "cpu"),
+    new Row("  RSS", "KiB", 1, "Rss"));
+
+Measurement Convert(string name, Action prepare, string node, string exported, Func<string, string[]> arguments) => new(
+    7,
+    s => BlockProbes.Convert(s, prepare, node, exported, arguments),
+    new Row(name, "MB/s", 1, "mb", HigherIsBetter: true),
+    new Row("  CPU time of the server", "ms", 1, "cpu"),
+    new Row("  RSS", "KiB", 1, "Rss"));
 
 List<Measurement> measurements =
 [
@@ -157,8 +165,14 @@ List<Measurement> measurements =
     Export("qcow2", streamOut, 1, images.Qcow2),
     Job("mirror, raw to raw", 1.3, images.EmptyRaw, [images.Raw, images.RawTarget], DiskImages.Mirror, "BLOCK_JOB_READY"),
     Job("mirror, qcow2 to qcow2", 1.3, images.EmptyQcow2, [images.Qcow2, images.Qcow2Target], DiskImages.Mirror, "BLOCK_JOB_READY"),
+    Job("mirror, qcow2 to raw", 1.3, images.EmptyRaw, [images.Qcow2, images.RawTarget], DiskImages.Mirror, "BLOCK_JOB_READY"),
+    Job("mirror, raw to qcow2", 1.3, images.EmptyQcow2, [images.Raw, images.Qcow2Target], DiskImages.Mirror, "BLOCK_JOB_READY"),
+    Job("backup, raw to raw", 1, images.EmptyRaw, [images.Raw, images.RawTarget], DiskImages.Backup, "BLOCK_JOB_COMPLETED"),
+    Job("backup, qcow2 to qcow2", 1, images.EmptyQcow2, [images.Qcow2, images.Qcow2Target], DiskImages.Backup, "BLOCK_JOB_COMPLETED"),
     Job("stream, qcow2 over qcow2", 1, images.EmptyQcow2, [images.Qcow2, images.Qcow2TargetAbove], DiskImages.Stream, "BLOCK_JOB_COMPLETED"),
     Job("commit, qcow2 over qcow2", 1, images.EmptyQcow2, [images.Qcow2Target, images.Qcow2AboveTarget], DiskImages.Commit, "BLOCK_JOB_READY"),
+    Convert("qemu-img convert, export of qcow2 to raw", images.EmptyRaw, images.Qcow2, "n", e => ["convert", "-n", "-f", "raw", "-O", "raw", e, images.RawTargetFile]),
+    Convert("qemu-img convert, raw to export of qcow2", images.EmptyQcow2, images.Qcow2Target, "t", e => ["convert", "-n", "-f", "raw", "-O", "raw", images.RawFile, e]),
 ];
 
 Console.WriteLine("| what | unit | Vmm | QEMU 7.2 | ratio | bar |");
