@@ -26,7 +26,7 @@ public sealed class JobAllocationTests : BlockFixture
     public void AMirrorAllocatesNothingForAChunk() => Check(24, 280, 256, OpenSink, () =>
     {
         Loop.RunUntil(new MirrorCommands(_jobs).BlockdevMirror(
-            MirrorSyncMode.Full, "src", "dst", null, null, null, null, null, null, "j", null, null, null, null));
+            "j", "src", "dst", null, MirrorSyncMode.Full, null, null, null, null, null, null, null, null, null));
         RunUntil(JobStatus.Ready);
         Loop.RunUntil(new JobCommands(_jobs).BlockCancel("j", force: null));
     });
@@ -35,7 +35,7 @@ public sealed class JobAllocationTests : BlockFixture
     public void ABackupAllocatesNothingForAChunk() => Check(24, 280, 256, OpenSink, () =>
     {
         Loop.RunUntil(new BackupCommands(new TransactionRunner(_jobs)).BlockdevBackup(
-            MirrorSyncMode.Full, "src", "dst", null, null, null, "j", null, null, null, null, null, null, null));
+            new BlockdevBackup { Sync = MirrorSyncMode.Full, Device = "src", Target = "dst", JobId = "j" }));
     });
 
     [Test]

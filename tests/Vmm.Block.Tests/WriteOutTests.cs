@@ -39,7 +39,7 @@ public sealed class WriteOutTests : BlockFixture
         Assert.That(driver.WriteOutSteps, Is.Zero, "no job");
         JobManager jobs = new(Graph, new JobEventLog());
         Loop.RunUntil(new MirrorCommands(jobs).BlockdevMirror(
-            MirrorSyncMode.Full, "src", "dst", null, null, null, null, null, null, "j", null, null, null, null));
+            "j", "src", "dst", null, MirrorSyncMode.Full, null, null, null, null, null, null, null, null, null));
         Assert.That(below.IsFilledByJob);
         while (jobs.Find("j")!.Status != JobStatus.Ready)
         {
