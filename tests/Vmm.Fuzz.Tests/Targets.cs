@@ -30,6 +30,7 @@ internal static class Targets
         new LuksHeaderTarget(),
         new NbdServerTarget(),
         new NbdClientTarget(),
+        new TlsTarget(),
         new VhostUserTarget(),
         new Qcow2Target(),
         new BlockdevAddTarget(),

@@ -6,7 +6,9 @@ using Vmm.Qapi;
 
 namespace Vmm.ObjectModel.Tls;
 
-/// <summary>TLS credentials with X.509 certificates (QOM <c>tls-creds-x509</c>). A client need not have one.</summary>
+/// <summary>
+/// TLS credentials with X.509 certificates (QOM <c>tls-creds-x509</c>). A client need not have one; revocations are for servers to look at.
+/// </summary>
 public sealed class TlsCredentialsX509 : TlsCredentials, IUserCreatable
 {
     private static QomTypeInfo? s_typeInfo;
@@ -44,7 +46,7 @@ public sealed class TlsCredentialsX509 : TlsCredentials, IUserCreatable
     public void Complete(ObjectContext context)
     {
         string authority = PathOf("ca-cert.pem", isRequired: true)!;
-        string? revocations = PathOf("ca-crl.pem", isRequired: false);
+        string? revocations = IsServer ? PathOf("ca-crl.pem", isRequired: false) : null;
         string? certificate = PathOf(IsServer ? "server-cert.pem" : "client-cert.pem", isRequired: IsServer);
         string? key = PathOf(IsServer ? "server-key.pem" : "client-key.pem", isRequired: IsServer);
         string? dh = IsServer ? PathOf("dh-params.pem", isRequired: false) : null;

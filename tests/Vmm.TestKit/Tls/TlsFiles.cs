@@ -50,6 +50,20 @@ public sealed class TlsFiles
     private static readonly ECDsa s_serverKey = ECDsa.Create(ECCurve.NamedCurves.nistP256);
     private static readonly ECDsa s_clientKey = ECDsa.Create(ECCurve.NamedCurves.nistP256);
 
+    // The group of 2048 bits of RFC 7919: a peer that is given none makes its own, which takes it long.
+    private const string DhParameters =
+        """
+        -----BEGIN DH PARAMETERS-----
+        MIIBDAKCAQEA//////////+t+FRYortKmq/cViAnPTzx2LnFg84tNpWp4TZBFGQz
+        +8yTnc4kmz75fS/jY2MMddj2gbICrsRhetPfHtXV/WVhJDP1H18GbtCFY2VVPe0a
+        87VXE15/V8k1mE8McODmi3fipona8+/och3xWKE2rec1MKzKT0g6eXq8CrGCsyT7
+        YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi
+        7MA0BM0oNC9hkXL+nOmFg/+OTxIy7vKBg8P+OxtMb61zO7X8vC7CIAXFjvGDfRaD
+        ssbzSibBsu/6iGtCOGEoXJf//////////wIBAgICAQA=
+        -----END DH PARAMETERS-----
+
+        """;
+
     private static int s_serial;
 
     public TlsFiles(string folder)
@@ -61,7 +75,7 @@ public sealed class TlsFiles
     public string Folder { get; }
 
     /// <summary>Everything that both ends need: certificates, and keys of "alice" and "qemu".</summary>
-    public static TlsFiles Full(string folder) => new TlsFiles(folder).Authority().Server().Client().Psk();
+    public static TlsFiles Full(string folder) => new TlsFiles(folder).Authority().Server().Client().Psk().Put("dh-params.pem", DhParameters);
 
     public string PathOf(string name) => Path.Combine(Folder, name);
 
