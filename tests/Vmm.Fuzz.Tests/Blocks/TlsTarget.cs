@@ -155,7 +155,8 @@ internal sealed class TlsTarget : FuzzTarget
             factory.Add(Options("psk", end, folder));
         }
 
-        Directory.Delete(folder, recursive: true);
+        // Each handshake of a server reads its file of keys.
+        AppDomain.CurrentDomain.ProcessExit += (_, _) => Directory.Delete(folder, recursive: true);
         return tree;
     }
 
