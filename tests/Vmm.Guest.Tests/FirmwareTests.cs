@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
+using Vmm.TestKit.Guests;
 using Vmm.TestKit.Processes;
 
 namespace Vmm.Guest.Tests;
@@ -44,6 +45,18 @@ public sealed class FirmwareTests
         qmp.Execute("system_wakeup");
         WaitLog(emulator, "In resume (status=254)", 1);
         WaitLog(emulator, "No resume vector set!", 1);
+    }
+
+    [Test]
+    public void WithoutFirmwareTheStructuresAreWhereTheBiosWouldBe()
+    {
+        using GuestRun run = GuestRun.Start("pc", TestGuests.Spin(), debugExit: false, "-m", "64", "-S");
+        using QmpClient qmp = run.Emulator.Qmp();
+        byte[] bios = Memory(run.Emulator, qmp, 0xf0000, 0x1000);
+        Assert.That(bios.AsSpan().StartsWith("_SM_"u8) && Sum(bios.AsSpan(0, bios[5])) == 0);
+        uint structures = BinaryPrimitives.ReadUInt32LittleEndian(bios.AsSpan(24)) - 0xf0000;
+        string text = Encoding.ASCII.GetString(bios.AsSpan((int)structures, BinaryPrimitives.ReadUInt16LittleEndian(bios.AsSpan(22))));
+        Assert.That(text, Does.Contain("QEMU\0Standard PC (i440FX + PIIX, 1996)\0pc-i440fx-7.2\0\0"));
     }
 
     private static string WaitLog(Emulator emulator, string text, int times)

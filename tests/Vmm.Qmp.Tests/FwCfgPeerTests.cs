@@ -15,8 +15,8 @@ public sealed class FwCfgPeerTests
     // Fixed keys that read as zeros where nothing was put under them.
     private static readonly ushort[] s_keys = [0, 1, 2, 3, 4, 5, 0x0d, 0x0e, 0x0f, 0x8000, 0x8001, 0x8002, 0x8003];
 
-    // The option ROM of a device that this machine does not have; a device tree; what describes the machine to administrators.
-    private static readonly string[] s_unserved = ["genroms/kvmvapic.bin", "etc/fdt", "etc/smbios/smbios-anchor", "etc/smbios/smbios-tables"];
+    // The option ROM of a device that this machine does not have; a device tree.
+    private static readonly string[] s_unserved = ["genroms/kvmvapic.bin", "etc/fdt"];
 
     // Other tables than the real emulator's: their names and, where it rounds them up, their sizes are the same.
     private static readonly string[] s_own = ["etc/acpi/tables", "etc/table-loader", "etc/acpi/rsdp"];
@@ -24,6 +24,8 @@ public sealed class FwCfgPeerTests
     [TestCase("pc,vmport=off", "pc")]
     [TestCase("pc,vmport=off", "pc", "-smp", "3,maxcpus=5", "-boot", "menu=on,splash-time=77,reboot-timeout=5", "-uuid", "01234567-89ab-cdef-0123-456789abcdef")]
     [TestCase("pc,vmport=off", "pc", "-device", "pvpanic,ioport=0x555", "-global", "PIIX4_PM.disable_s4=1", "-global", "PIIX4_PM.s4_val=5")]
+    [TestCase("pc,vmport=off", "pc", "-m", "5G", "-smp", "2,maxcpus=12,sockets=3,cores=2,threads=2", "-cpu", "Nehalem,-vme", "-uuid", "01234567-89ab-cdef-0123-456789abcdef")]
+    [TestCase("pc,vmport=off", "pc", "-m", "20G")]
     [TestCase("pc,vmport=off,acpi=off", "pc,acpi=off")]
     [TestCase("microvm", "microvm")]
     [TestCase("microvm,acpi=off", "microvm,acpi=off", "-smp", "2")]

@@ -1,6 +1,8 @@
 using System.Buffers.Binary;
+using Vmm.Kvm.CpuModels;
 using Vmm.Machines.Acpi;
 using Vmm.Machines.Loading;
+using Vmm.Machines.Smbios;
 using Vmm.Memory;
 using Vmm.ObjectModel.Qom;
 using Vmm.Qapi;
@@ -138,6 +140,20 @@ public sealed partial class PcMachine : X86Machine
 
     /// <inheritdoc/>
     protected override AcpiConfig DescribeAcpi() => _board!.DescribePc(ApicIds, Layout, this);
+
+    /// <inheritdoc/>
+    protected override SmbiosConfig DescribeSystem() => new()
+    {
+        Product = MachineType.Description,
+        Version = MachineType.Name,
+        Uuid = Parameters.Uuid,
+        CpuSignature = Slots[0]?.Signature ?? 0,
+        CpuFeatures = (uint)(Slots[0]?.Features[(int)FeatureWord.Leaf1Edx] ?? 0),
+        Sockets = Parameters.Smp.Sockets,
+        CoresPerSocket = Parameters.Smp.Dies * Parameters.Smp.Cores,
+        ThreadsPerSocket = Parameters.Smp.Dies * Parameters.Smp.Cores * Parameters.Smp.Threads,
+        Ram = Layout.AboveFourGiB != 0 ? [(0, Layout.BelowFourGiB), (1UL << 32, Layout.AboveFourGiB)] : [(0, Layout.BelowFourGiB)],
+    };
 
     /// <inheritdoc/>
     public override void SetBootOrder(string order) => _board!.SetBootOrder(order);

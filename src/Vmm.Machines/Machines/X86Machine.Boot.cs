@@ -1,7 +1,9 @@
 using System.Buffers.Binary;
 using Vmm.Devices.FwCfg;
 using Vmm.Machines.Acpi;
+using Vmm.Machines.Smbios;
 using Vmm.Memory;
+using Vmm.Qapi;
 using Vmm.Qapi.Types;
 
 namespace Vmm.Machines;
@@ -32,7 +34,10 @@ public abstract partial class X86Machine
 
         PrepareDirectBoot();
         Span<byte> vector = stackalloc byte[4];
-        if (_facs == 0 || Memory.Read(_facs + FacsWakingVector, vector) != MemTxResult.Ok || BinaryPrimitives.ReadUInt32LittleEndian(vector) is not (var address and not 0))
+        uint address = _facs != 0 && Memory.Read(_facs + FacsWakingVector, vector) == MemTxResult.Ok
+            ? BinaryPrimitives.ReadUInt32LittleEndian(vector)
+            : 0;
+        if (address == 0)
         {
             Environment.Run.RequestReset(ShutdownCause.GuestReset);
             return;
@@ -44,11 +49,26 @@ public abstract partial class X86Machine
     // Made when firmware looks at them, anew after each reset: there may be more vCPUs then.
     private AcpiFiles AcpiTablesForFirmware => _acpiFiles ??= AcpiTables.BuildFiles(DescribeAcpi());
 
-    private void AddAcpiFiles()
+    private void AddTableFiles()
     {
-        FwCfg!.AddFile(AcpiFiles.RsdpName, new AcpiFile(() => AcpiTablesForFirmware.Rsdp, 1));
-        FwCfg.AddFile(AcpiFiles.TablesName, new AcpiFile(() => AcpiTablesForFirmware.Tables, AcpiTablesAlignment));
-        FwCfg.AddFile(AcpiFiles.ScriptName, new AcpiFile(() => AcpiTablesForFirmware.Script, AcpiScriptAlignment));
+        if (Acpi != OnOffAuto.Off)
+        {
+            FwCfg!.AddFile(AcpiFiles.RsdpName, new TableFile(() => AcpiTablesForFirmware.Rsdp, 1));
+            FwCfg.AddFile(AcpiFiles.TablesName, new TableFile(() => AcpiTablesForFirmware.Tables, AcpiTablesAlignment));
+            FwCfg.AddFile(AcpiFiles.ScriptName, new TableFile(() => AcpiTablesForFirmware.Script, AcpiScriptAlignment));
+        }
+
+        if (DescribeSystem() is { } system)
+        {
+            _smbios = SmbiosTables.Build(system);
+            if (_smbios.Structures.Length > ushort.MaxValue)
+            {
+                throw new QapiException($"SMBIOS 2.1 table length {_smbios.Structures.Length} exceeds {ushort.MaxValue}");
+            }
+
+            FwCfg!.AddFile(SmbiosTables.AnchorName, _smbios.Anchor);
+            FwCfg.AddFile(SmbiosTables.StructuresName, _smbios.Structures);
+        }
     }
 
     // What -boot says beyond the order of devices, where firmware looks for it.
@@ -122,8 +142,8 @@ public abstract partial class X86Machine
         return null;
     }
 
-    /// <summary>A file whose size is rounded up, so that it stays the same when the tables change.</summary>
-    private sealed class AcpiFile(Func<ReadOnlyMemory<byte>> content, uint alignment) : IFwCfgSource
+    /// <summary>A file that is made when it is looked at; its size is rounded up, so that it stays the same when the tables change.</summary>
+    private sealed class TableFile(Func<ReadOnlyMemory<byte>> content, uint alignment) : IFwCfgSource
     {
         public uint Length => ((uint)content().Length + alignment - 1) / alignment * alignment;
 

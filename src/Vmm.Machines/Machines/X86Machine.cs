@@ -3,6 +3,7 @@ using Vmm.Kvm.CpuModels;
 using Vmm.Machines.Acpi;
 using Vmm.Machines.Firmware;
 using Vmm.Machines.Loading;
+using Vmm.Machines.Smbios;
 using Vmm.Memory;
 using Vmm.ObjectModel.Accel;
 using Vmm.ObjectModel.Devices;
@@ -19,6 +20,7 @@ public abstract partial class X86Machine : Machine
     private int _imageCpus;
     private uint _facs;
     private AcpiFiles? _acpiFiles;
+    private SmbiosTables? _smbios;
     private RamBlock? _firmware;
     private bool _firmwareIsRam;
     private byte[]? _firmwareImage;
@@ -42,6 +44,9 @@ public abstract partial class X86Machine : Machine
 
     /// <summary>What the tables describe.</summary>
     protected abstract AcpiConfig DescribeAcpi();
+
+    /// <summary>What the SMBIOS structures describe; null for a machine without.</summary>
+    protected virtual SmbiosConfig? DescribeSystem() => null;
 
     /// <summary>Does what firmware would have done to the chipset before a kernel starts.</summary>
     protected virtual void PrepareDirectBoot()
@@ -124,9 +129,9 @@ public abstract partial class X86Machine : Machine
     protected override void PrepareBoot()
     {
         _imageCpus = ApicIds.Count;
-        if (_ramIsFresh && Acpi != OnOffAuto.Off)
+        if (_ramIsFresh)
         {
-            AddAcpiFiles();
+            AddTableFiles();
         }
 
         if (Parameters.Kernel is not { } kernel)
@@ -136,6 +141,11 @@ public abstract partial class X86Machine : Machine
 
         AcpiTables? acpi = Acpi == OnOffAuto.Off ? null : AcpiTables.Build(DescribeAcpi());
         _facs = acpi?.FacsAddress ?? 0;
+        List<BootSegment> tables = [.. acpi?.Segments ?? []];
+        if (_smbios?.PlaceAt((uint)LowMemory.SmbiosBase) is { Length: <= LowMemory.SmbiosSize } smbios)
+        {
+            tables.Add(BootSegment.FromBytes(LowMemory.SmbiosBase, smbios));
+        }
 
         _image = KernelLoader.Load(new KernelRequest
         {
@@ -144,7 +154,7 @@ public abstract partial class X86Machine : Machine
             CommandLine = KernelCommandLine,
             Ram = Layout,
             ReservedAtTop = ReservedAtTop,
-            FirmwareTables = acpi?.Segments ?? [],
+            FirmwareTables = tables,
             RsdpAddress = acpi?.RsdpAddress ?? 0,
         });
         if (_ramIsFresh)
