@@ -93,6 +93,15 @@ public abstract class BlockDriver
     public virtual IoTask<BlockStatus> StatusAsync(long offset, long bytes, bool wantZero) =>
         new(new BlockStatus(BlockStatusFlags.Data | BlockStatusFlags.Allocated, bytes));
 
+    /// <summary>Reads what a filter keeps of one moment.</summary>
+    public virtual IoTask<int> SnapshotReadAsync(long offset, IoVectors data) => new(BlockResult.NotSupported);
+
+    /// <summary>What is known about the beginning of a range of that moment.</summary>
+    public virtual IoTask<BlockStatus> SnapshotStatusAsync(long offset, long bytes, bool wantZero) => new(BlockStatus.Error(BlockResult.NotSupported));
+
+    /// <summary>A range of that moment is wanted no more.</summary>
+    public virtual IoTask<int> SnapshotDiscardAsync(long offset, long bytes) => new(BlockResult.NotSupported);
+
     /// <summary>Sets the size.</summary>
     /// <param name="length">New size in bytes.</param>
     /// <param name="exact">The size must be this one; else a greater one will do.</param>
@@ -101,6 +110,9 @@ public abstract class BlockDriver
     /// <exception cref="QapiException">It cannot be done; the size is unchanged.</exception>
     public virtual IoTask TruncateAsync(long length, bool exact, PreallocMode prealloc, bool zeroed) =>
         throw new QapiException("Image format driver does not support resize");
+
+    /// <summary>Has the image show its backing file everywhere. Home loop, drained.</summary>
+    public virtual IoTask<int> MakeEmptyAsync() => new(BlockResult.NotSupported);
 
     /// <summary>Has the image name another backing file; the node keeps the one that it has. On the home loop, drained.</summary>
     /// <param name="name">Its name; null for none.</param>
@@ -156,6 +168,9 @@ public abstract class BlockDriver
     public virtual void OnLoopChanged()
     {
     }
+
+    /// <summary>The node can get other options while it is open, be it only those that all nodes have.</summary>
+    public virtual bool CanReopen => true;
 
     /// <summary>The driver can change an option of its own while the node is open.</summary>
     public virtual bool IsChangeable(string option) => false;

@@ -38,5 +38,11 @@ public sealed partial class BlockDriverRegistry
             Create = static o => new PreallocateDriver(o.Preallocate!),
             Children = static o => [new ChildDefinition("file", Filtered, o.Preallocate!.File)],
         });
+        Add(BlockdevDriver.SnapshotAccess, new BlockDriverInfo
+        {
+            NeedsFile = true,
+            Create = static _ => new SnapshotAccessDriver(),
+            Children = static o => [new ChildDefinition("file", ChildRole.Data | ChildRole.Primary, o.Generic!.File)],
+        });
     }
 }

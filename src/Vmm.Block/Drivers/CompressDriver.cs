@@ -14,6 +14,9 @@ public sealed class CompressDriver : FilterDriver
     public override string FormatName => "compress";
 
     /// <inheritdoc/>
+    public override bool CanReopen => false;
+
+    /// <inheritdoc/>
     public override BlockRequestFlags SupportedWriteFlags =>
         BlockRequestFlags.WriteUnchanged | (Child.Driver.SupportedWriteFlags & BlockRequestFlags.Fua);
 

@@ -9,7 +9,7 @@ using Vmm.Qapi;
 namespace Vmm.Block.Drivers;
 
 /// <summary>A filter that copies what is about to be written to another node, which so keeps the contents of one moment.</summary>
-public sealed class CopyBeforeWriteDriver : FilterDriver
+public sealed partial class CopyBeforeWriteDriver : FilterDriver
 {
     private readonly BlockdevOptionsCbw? _options;
     private BlockCopy? _copy;
@@ -23,6 +23,9 @@ public sealed class CopyBeforeWriteDriver : FilterDriver
 
     /// <inheritdoc/>
     public override string FormatName => "copy-before-write";
+
+    /// <inheritdoc/>
+    public override bool CanReopen => false;
 
     /// <inheritdoc/>
     public override string ExactFilename => Child.Filename;
@@ -42,6 +45,7 @@ public sealed class CopyBeforeWriteDriver : FilterDriver
             _copy.Add(0, Child.Length);
         }
 
+        BeginSnapshot();
         return IoTask.CompletedTask;
     }
 
@@ -92,13 +96,18 @@ public sealed class CopyBeforeWriteDriver : FilterDriver
             return 0;
         }
 
-        (int result, _) = await _copy!.CopyAsync(offset, bytes);
-        if (result < 0 && _options?.OnCbwError == OnCbwError.BreakSnapshot)
+        int result = await CopyInTimeAsync(offset, bytes);
+        if (result < 0)
         {
-            _snapshotError = result;
-            return 0;
+            if (_options?.OnCbwError != OnCbwError.BreakSnapshot)
+            {
+                return result;
+            }
+
+            _snapshotError = _snapshotError < 0 ? _snapshotError : result;
         }
 
-        return result;
+        await ShowSavedAsync(offset, bytes);
+        return 0;
     }
 }

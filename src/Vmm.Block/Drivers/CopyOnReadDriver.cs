@@ -22,6 +22,9 @@ public sealed class CopyOnReadDriver : FilterDriver
     public override string FormatName => "copy-on-read";
 
     /// <inheritdoc/>
+    public override bool CanReopen => false;
+
+    /// <inheritdoc/>
     public override BlockRequestFlags SupportedWriteFlags => base.SupportedWriteFlags | BlockRequestFlags.Fua;
 
     /// <inheritdoc/>

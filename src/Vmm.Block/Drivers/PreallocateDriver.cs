@@ -16,8 +16,8 @@ public sealed class PreallocateDriver : FilterDriver
     private const long DefaultBytes = 128 << 20;
     private const BlockPermissions Growing = BlockPermissions.Write | BlockPermissions.Resize;
 
-    private readonly long _align;
-    private readonly long _bytes;
+    private long _align;
+    private long _bytes;
     private readonly LoopMutex _growing = new();
     private bool _mayGrow;
 
@@ -42,18 +42,19 @@ public sealed class PreallocateDriver : FilterDriver
     /// <inheritdoc/>
     public override IoTask OpenAsync()
     {
-        if (_align <= 0 || _align % 512 != 0)
-        {
-            throw new QapiException("prealloc-align parameter of preallocate filter is not aligned to 512");
-        }
-
-        int below = Child.Limits.RequestAlignment;
-        if (_align % below != 0)
-        {
-            throw new QapiException($"prealloc-align parameter of preallocate filter is not aligned to underlying node request alignment ({below})");
-        }
-
+        CheckAlign(_align);
         return IoTask.CompletedTask;
+    }
+
+    /// <inheritdoc/>
+    public override bool IsChangeable(string option) => option is "prealloc-align" or "prealloc-size";
+
+    /// <inheritdoc/>
+    public override IoTask<ReopenStep?> PrepareReopenAsync(BlockdevOptions options, NodeOptions common)
+    {
+        PreallocateDriver wanted = new(options.Preallocate!);
+        CheckAlign(wanted._align);
+        return new(new Change(this, wanted._align, wanted._bytes));
     }
 
     /// <inheritdoc/>
@@ -177,6 +178,29 @@ public sealed class PreallocateDriver : FilterDriver
         finally
         {
             _growing.Exit();
+        }
+    }
+
+    private void CheckAlign(long align)
+    {
+        if (align <= 0 || align % 512 != 0)
+        {
+            throw new QapiException("prealloc-align parameter of preallocate filter is not aligned to 512");
+        }
+
+        int below = Child.Limits.RequestAlignment;
+        if (align % below != 0)
+        {
+            throw new QapiException($"prealloc-align parameter of preallocate filter is not aligned to underlying node request alignment ({below})");
+        }
+    }
+
+    private sealed class Change(PreallocateDriver driver, long align, long bytes) : ReopenStep
+    {
+        public override IoTask CommitAsync()
+        {
+            (driver._align, driver._bytes) = (align, bytes);
+            return IoTask.CompletedTask;
         }
     }
 }

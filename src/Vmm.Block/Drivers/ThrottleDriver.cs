@@ -10,8 +10,10 @@ namespace Vmm.Block.Drivers;
 /// <summary>A filter whose requests a throttle group limits.</summary>
 public sealed class ThrottleDriver(BlockdevOptionsThrottle options, ThrottleGroups groups) : FilterDriver
 {
+    private readonly ThrottleGroups _groups = groups;
     private ThrottleGroup? _group;
     private ThrottleMember? _member;
+    private int _drained;
 
     /// <inheritdoc/>
     public override string FormatName => "throttle";
@@ -22,12 +24,12 @@ public sealed class ThrottleDriver(BlockdevOptionsThrottle options, ThrottleGrou
     /// <inheritdoc/>
     public override IoTask OpenAsync()
     {
-        if (groups.Find(options.ThrottleGroup) is null)
+        if (_groups.Find(options.ThrottleGroup) is null)
         {
             throw new QapiException($"Throttle group '{options.ThrottleGroup}' does not exist");
         }
 
-        _group = groups.Take(options.ThrottleGroup);
+        _group = _groups.Take(options.ThrottleGroup);
         _member = new ThrottleMember(_group, Node.Loop);
         return IoTask.CompletedTask;
     }
@@ -36,7 +38,7 @@ public sealed class ThrottleDriver(BlockdevOptionsThrottle options, ThrottleGrou
     public override IoTask CloseAsync()
     {
         _member!.Dispose();
-        groups.Release(_group!);
+        _groups.Release(_group!);
         return IoTask.CompletedTask;
     }
 
@@ -69,11 +71,54 @@ public sealed class ThrottleDriver(BlockdevOptionsThrottle options, ThrottleGrou
     }
 
     /// <inheritdoc/>
-    public override void DrainBegin() => _member!.Disable();
+    public override bool IsChangeable(string option) => option == "throttle-group";
 
     /// <inheritdoc/>
-    public override void DrainEnd() => _member!.Enable();
+    public override IoTask<ReopenStep?> PrepareReopenAsync(BlockdevOptions options, NodeOptions common)
+    {
+        string name = options.Throttle!.ThrottleGroup;
+        if (_groups.Find(name) is null)
+        {
+            throw new QapiException($"Throttle group '{name}' does not exist");
+        }
+
+        return new(name == _group!.Name ? null : new Change(this, _groups.Take(name)));
+    }
+
+    /// <inheritdoc/>
+    public override void DrainBegin()
+    {
+        _drained++;
+        _member!.Disable();
+    }
+
+    /// <inheritdoc/>
+    public override void DrainEnd()
+    {
+        _drained--;
+        _member!.Enable();
+    }
 
     /// <inheritdoc/>
     public override void OnLoopChanged() => _member!.MoveTo(Node.Loop);
+
+    private sealed class Change(ThrottleDriver driver, ThrottleGroup group) : ReopenStep
+    {
+        public override IoTask CommitAsync()
+        {
+            // Nothing waits in a drained node.
+            driver._member!.Dispose();
+            driver._groups.Release(driver._group!);
+            driver._group = group;
+            driver._member = new ThrottleMember(group, driver.Node.Loop);
+            for (int i = 0; i < driver._drained; i++)
+            {
+                driver._member.Disable();
+            }
+
+            return IoTask.CompletedTask;
+        }
+
+        public override void Abort() => driver._groups.Release(group);
+    }
 }

@@ -179,6 +179,11 @@ public sealed partial class BlockGraph
             step.Add(CheckChange(node, edge, null, "backing", ChildRole.Cow));
         }
 
+        if (!node.Driver.CanReopen)
+        {
+            throw new QapiException($"Block format '{node.Driver.FormatName}' used by node '{node.Name}' does not support reopening files");
+        }
+
         CheckFixed(node, own);
     }
 

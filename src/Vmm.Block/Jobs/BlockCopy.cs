@@ -77,6 +77,15 @@ public sealed class BlockCopy : IDisposable
         }
     }
 
+    /// <summary>Has a range not copied.</summary>
+    public void Remove(long offset, long bytes)
+    {
+        lock (_gate)
+        {
+            _left.Reset(offset, bytes);
+        }
+    }
+
     /// <summary>Puts what is left into a bitmap as well.</summary>
     public void MergeLeftInto(BitSet bits)
     {

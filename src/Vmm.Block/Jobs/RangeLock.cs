@@ -19,6 +19,18 @@ internal sealed class RangeLock
         _held.Add((start, end));
     }
 
+    /// <summary>Takes a range, whoever else has it.</summary>
+    internal void Hold(long start, long end) => _held.Add((start, end));
+
+    /// <summary>Waits until nobody has a part of the range.</summary>
+    internal async IoTask WaitAsync(long start, long end)
+    {
+        while (IsHeld(start, end))
+        {
+            await _waiting.WaitAsync();
+        }
+    }
+
     /// <summary>Gives a range back.</summary>
     internal void Exit(long start, long end)
     {

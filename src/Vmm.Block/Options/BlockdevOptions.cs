@@ -70,6 +70,9 @@ public enum BlockdevDriver
     /// <summary>An image without metadata.</summary>
     Raw,
 
+    /// <summary>What a filter keeps of one moment.</summary>
+    SnapshotAccess,
+
     /// <summary>A filter with limits.</summary>
     Throttle,
 
@@ -166,6 +169,7 @@ public sealed partial record BlockdevOptions
     [QapiBranch("compress")]
     [QapiBranch("dmg")]
     [QapiBranch("parallels")]
+    [QapiBranch("snapshot-access")]
     [QapiBranch("vdi")]
     [QapiBranch("vhdx")]
     [QapiBranch("vpc")]

@@ -39,4 +39,7 @@ public sealed partial record BlockdevOptionsCbw
 
     /// <summary>What becomes of a write whose old contents could not be saved.</summary>
     public OnCbwError? OnCbwError { get; init; }
+
+    /// <summary>Seconds after which saving counts as failed; 0, the default, for none.</summary>
+    public uint? CbwTimeout { get; init; }
 }

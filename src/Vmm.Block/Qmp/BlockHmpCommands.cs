@@ -151,6 +151,50 @@ public sealed class BlockHmpCommands(BlockHmpTargets targets)
         }
     }
 
+    /// <summary>Puts what images have into their backing files, and empties the images.</summary>
+    [HmpCommand(
+        "commit",
+        ArgsType = "device:B",
+        Params = "device|all",
+        Help = "commit changes to the disk images (if -snapshot is used) or backing files")]
+    public async ValueTask Commit(HmpContext context, string device)
+    {
+        int result = 0;
+        if (device == "all")
+        {
+            foreach (BlockBackend backend in targets.Backends.All.ToArray())
+            {
+                if (result >= 0 && backend.Root?.SkipImplicit is { Backing: not null } image)
+                {
+                    result = await CommitAsync(image);
+                }
+            }
+        }
+        else
+        {
+            BlockBackend? backend = targets.Backends.Find(device);
+            if (backend?.Root?.SkipImplicit is not { } image)
+            {
+                context.PrintLine(backend is null ? $"Device '{device}' not found" : $"Device '{device}' has no medium");
+                return;
+            }
+
+            result = await CommitAsync(image);
+        }
+
+        if (result < 0)
+        {
+            context.PrintLine($"'commit' error for '{device}': {BlockResult.Text(result)}");
+        }
+    }
+
+    private async Task<int> CommitAsync(BlockNode image)
+    {
+        int result = 0;
+        await targets.Graph.ChangeAsync(async () => result = await ImageCommit.RunAsync(targets.Graph, image));
+        return result;
+    }
+
     /// <summary>Takes a medium out.</summary>
     [HmpCommand("eject", ArgsType = "force:-f,device:B", Params = "[-f] device", Help = "eject a removable medium (use -f to force it)")]
     public ValueTask Eject(HmpContext context, bool force, string device) => new(targets.Media.Eject(force, device, null));

@@ -15,6 +15,9 @@ public sealed class BlkverifyDriver : FilterDriver
     public override string FormatName => "blkverify";
 
     /// <inheritdoc/>
+    public override bool CanReopen => false;
+
+    /// <inheritdoc/>
     public override BlockRequestFlags SupportedWriteFlags => BlockRequestFlags.WriteUnchanged;
 
     /// <inheritdoc/>

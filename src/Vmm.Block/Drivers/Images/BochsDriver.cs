@@ -66,6 +66,9 @@ public sealed class BochsDriver : MappedImageDriver
     public override string FormatName => "bochs";
 
     /// <inheritdoc/>
+    public override bool CanReopen => false;
+
+    /// <inheritdoc/>
     protected override string ReadOnlyReason => "Image is read-only";
 
     /// <inheritdoc/>

@@ -63,6 +63,9 @@ public sealed class CloopDriver(LoopWorkers workers) : MappedImageDriver
     public override string FormatName => "cloop";
 
     /// <inheritdoc/>
+    public override bool CanReopen => false;
+
+    /// <inheritdoc/>
     protected override string ReadOnlyReason => "Image is read-only";
 
     /// <inheritdoc/>

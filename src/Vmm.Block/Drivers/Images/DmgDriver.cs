@@ -18,6 +18,9 @@ public sealed class DmgDriver(LoopWorkers workers) : MappedImageDriver
     public override string FormatName => "dmg";
 
     /// <inheritdoc/>
+    public override bool CanReopen => false;
+
+    /// <inheritdoc/>
     protected override string ReadOnlyReason => "Image is read-only";
 
     /// <summary>Likelihood that a file of this name is an image, 0 to 100: its contents begin with anything.</summary>

@@ -61,6 +61,9 @@ public sealed class ParallelsDriver : MappedImageDriver
     public override string FormatName => "parallels";
 
     /// <inheritdoc/>
+    public override bool CanReopen => false;
+
+    /// <inheritdoc/>
     public override IoTask CloseAsync()
     {
         _table?.Dispose();

@@ -222,6 +222,25 @@ public sealed partial class Qcow2Driver
         }
     }
 
+    /// <inheritdoc/>
+    public override async IoTask<int> MakeEmptyAsync()
+    {
+        await _lock.EnterAsync();
+        int result = 0;
+        long mask = Header.ClusterBytes - 1;
+        long end = (Header.Size + mask) & ~mask;
+        for (long offset = 0; offset < end && result >= 0;)
+        {
+            long part = Math.Min(end - offset, StepFrom(offset, Qcow2Change.DiscardFully));
+            result = await ChangeSliceAsync(offset, part, Qcow2Change.DiscardFully);
+            result = result < 0 ? result : await _metadata.FreeSoonAsync();
+            offset += part;
+        }
+
+        _lock.Exit();
+        return result;
+    }
+
     private async IoTask<int> SetSizeAsync(long length)
     {
         byte[] field = new byte[8];

@@ -171,16 +171,7 @@ public sealed partial class Qcow2Driver : BlockDriver
         Check(await _file.ReadTableAsync(header.RefcountTableOffset, table), "Could not initialize refcount handling");
         Check(await _file.ReadTableAsync(header.L1Offset, l1), "Could not read L1 table");
         Qcow2Metadata metadata = new(_file, header) { OnCorruption = ReportFatal };
-        Qcow2Cache slices = new(_file, sizes.L2Entries, sizes.L2EntryBytes, metadata.WriteAsync)
-        {
-            CheckPlace = (offset, bytes) => metadata.CheckOverlap(offset, bytes, Qcow2Structures.ActiveL2),
-        };
-        Qcow2Cache blocks = new(_file, sizes.RefcountEntries, header.ClusterBytes, metadata.WriteRefcountsAsync)
-        {
-            CheckPlace = (offset, bytes) => metadata.CheckOverlap(offset, bytes, Qcow2Structures.RefcountBlock),
-            OnLoad = BlkdebugEvent.RefblockLoad,
-            OnWrite = BlkdebugEvent.RefblockUpdatePart,
-        };
+        (Qcow2Cache slices, Qcow2Cache blocks) = MakeCaches(metadata, sizes);
         _mapping = new Qcow2Mapping(header, l1, slices);
         metadata.Mapping = _mapping;
         metadata.Refcounts = new Qcow2Refcounts(metadata, header, table, blocks, _limbo)
@@ -191,6 +182,21 @@ public sealed partial class Qcow2Driver : BlockDriver
         _metadata = metadata;
         metadata.Map.Protected = _options.OverlapCheck?.ToStructures() ?? Qcow2Structures.Cached;
         metadata.FindMetadataClusters();
+    }
+
+    private (Qcow2Cache Slices, Qcow2Cache Blocks) MakeCaches(Qcow2Metadata metadata, in Qcow2CacheSizes sizes)
+    {
+        Qcow2Cache slices = new(_file, sizes.L2Entries, sizes.L2EntryBytes, metadata.WriteAsync)
+        {
+            CheckPlace = (offset, bytes) => metadata.CheckOverlap(offset, bytes, Qcow2Structures.ActiveL2),
+        };
+        Qcow2Cache blocks = new(_file, sizes.RefcountEntries, metadata.Header.ClusterBytes, metadata.WriteRefcountsAsync)
+        {
+            CheckPlace = (offset, bytes) => metadata.CheckOverlap(offset, bytes, Qcow2Structures.RefcountBlock),
+            OnLoad = BlkdebugEvent.RefblockLoad,
+            OnWrite = BlkdebugEvent.RefblockUpdatePart,
+        };
+        return (slices, blocks);
     }
 
     private void ApplyOptions()
@@ -210,7 +216,12 @@ public sealed partial class Qcow2Driver : BlockDriver
             throw new QapiException("Cache clean interval too big");
         }
 
-        if (interval > 0)
+        if (interval == 0)
+        {
+            _cleaner?.Dispose();
+            _cleaner = null;
+        }
+        else
         {
             _cleanNs = interval * 1_000_000_000;
             StartCleaner();

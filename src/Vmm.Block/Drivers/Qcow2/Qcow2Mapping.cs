@@ -18,7 +18,7 @@ internal sealed class Qcow2Mapping
 {
     private readonly int _clusterBits;
     private readonly int _l2Bits;
-    private readonly int _sliceBits;
+    private int _sliceBits;
     private readonly int _entryBytes;
     private readonly int _compressedShift;
     private readonly bool _hasDataFile;
@@ -46,7 +46,15 @@ internal sealed class Qcow2Mapping
     internal (int First, int Last) L1Dirty { get; set; } = (int.MaxValue, -1);
 
     /// <summary>Parts of L2 tables in memory.</summary>
-    internal Qcow2Cache Slices { get; }
+    internal Qcow2Cache Slices { get; private set; }
+
+    /// <summary>Uses another cache, of entries of any size; the one before is clean, and gone afterwards.</summary>
+    internal void Replace(Qcow2Cache slices)
+    {
+        Slices.Dispose();
+        Slices = slices;
+        _sliceBits = int.Log2(slices.EntryBytes / _entryBytes);
+    }
 
     internal bool HasSubclusters => _entryBytes == 16;
 

@@ -39,7 +39,7 @@ internal sealed class Qcow2Refcounts
     internal long TableOffset { get; private set; }
 
     /// <summary>Refcount blocks in memory.</summary>
-    internal Qcow2Cache Blocks { get; }
+    internal Qcow2Cache Blocks { get; set; }
 
     /// <summary>Clusters from here on have never been used in this image while it was open, nor lain within its file.</summary>
     internal long NeverUsed { get; set; }
