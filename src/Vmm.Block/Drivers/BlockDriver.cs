@@ -111,6 +111,12 @@ public abstract class BlockDriver
     public virtual IoTask TruncateAsync(long length, bool exact, PreallocMode prealloc, bool zeroed) =>
         throw new QapiException("Image format driver does not support resize");
 
+    /// <summary>Changes options that the image has stored. Main loop. Called where the registry says that the driver can.</summary>
+    /// <param name="amend">Options of this driver.</param>
+    /// <param name="force">What loses data may be done as well.</param>
+    /// <exception cref="QapiException">It cannot be done.</exception>
+    public virtual IoTask AmendAsync(BlockdevAmendOptions amend, bool force) => IoTask.CompletedTask;
+
     /// <summary>Has the image show its backing file everywhere. Home loop, drained.</summary>
     public virtual IoTask<int> MakeEmptyAsync() => new(BlockResult.NotSupported);
 

@@ -13,6 +13,8 @@ public sealed partial class BlockDriverRegistry
         Add(BlockdevDriver.Blkdebug, new BlockDriverInfo
         {
             IsProtocol = true,
+            Protocols = ["blkdebug"],
+            ParseName = (name, options) => ImageNames.ParseBlkdebug(this, name, options),
             Create = static o => new BlkdebugDriver(o.Blkdebug!),
             Children = static o => [new ChildDefinition("image", Filtered, o.Blkdebug!.Image)],
         });

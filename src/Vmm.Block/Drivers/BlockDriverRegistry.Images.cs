@@ -57,6 +57,7 @@ public sealed partial class BlockDriverRegistry
             Create = o => new LuksDriver(o.Luks!, workers, FindSecret),
             Children = static o => [new ChildDefinition("file", ChildRole.Image, o.Luks!.File)],
             Probe = static (head, _) => LuksHeader.Probe(head),
+            CanAmend = true,
             CreateImage = (graph, o) => LuksCreation.CreateAsync(graph, o.Luks!, FindSecret, workers),
         });
     }

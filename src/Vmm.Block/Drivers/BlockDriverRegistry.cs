@@ -35,8 +35,8 @@ public sealed class BlockDriverInfo
     /// <summary>Makes an image; null where the driver does not. With <see cref="BlockGraph.Changing"/> held.</summary>
     public Func<BlockGraph, BlockdevCreateOptions, IoTask>? CreateImage { get; init; }
 
-    /// <summary>Begins to change options of an image while it is open; null where the driver has none that can be.</summary>
-    public Func<BlockNode, BlockdevAmendOptions, IoTask>? Amend { get; init; }
+    /// <summary>Stored options of an open image can be changed.</summary>
+    public bool CanAmend { get; init; }
 
     /// <summary>For image formats that can be told by their contents.</summary>
     public ImageProbe? Probe { get; init; }
@@ -105,7 +105,7 @@ public sealed partial class BlockDriverRegistry
             Children = static o => Qcow2Children(o.Qcow2!),
             Probe = static (head, _) => Qcow2Header.Probe(head),
             CreateImage = (graph, o) => Qcow2Creation.CreateAsync(graph, o.Qcow2!, FindSecret, workers),
-            Amend = static (_, _) => IoTask.CompletedTask,
+            CanAmend = true,
         });
         Add(BlockdevDriver.Raw, new BlockDriverInfo
         {

@@ -139,4 +139,20 @@ public sealed partial record BlockdevAmendOptions
 {
     /// <summary>The driver of the image.</summary>
     public required BlockdevDriver Driver { get; init; }
+
+    /// <summary>An encrypted volume.</summary>
+    [QapiBranch("luks")]
+    public LuksAmendOptions? Luks { get; init; }
+
+    /// <summary>A qcow2 image.</summary>
+    [QapiBranch("qcow2")]
+    public BlockdevAmendOptionsQcow2? Qcow2 { get; init; }
+}
+
+/// <summary>What is changed of a qcow2 image.</summary>
+[QapiStruct]
+public sealed partial record BlockdevAmendOptionsQcow2
+{
+    /// <summary>Its key slots.</summary>
+    public QCryptoBlockAmendOptions? Encrypt { get; init; }
 }

@@ -63,7 +63,61 @@ public static class ImageNames
             throw new QapiException("Could not parse the JSON options: " + e.Desc);
         }
 
-        return value as QDict ?? throw new QapiException("Invalid JSON object given");
+        return value as QDict is { } options ? Nest(options) : throw new QapiException("Invalid JSON object given");
+    }
+
+    /// <summary>Options in which "a.b" is the member b of a.</summary>
+    private static QDict Nest(QDict options)
+    {
+        QDict nested = [];
+        foreach (KeyValuePair<string, QValue> member in options)
+        {
+            QDict at = nested;
+            string key = member.Key;
+            for (int dot; (dot = key.IndexOf('.')) > 0; key = key[(dot + 1)..])
+            {
+                string outer = key[..dot];
+                if (!at.TryGetValue(outer, out QValue? inner) || inner is not QDict)
+                {
+                    at[outer] = inner = new QDict();
+                }
+
+                at = (QDict)inner;
+            }
+
+            QValue value = member.Value is QDict dict ? Nest(dict) : member.Value;
+            if (value is QDict more && at.TryGetValue(key, out QValue? present) && present is QDict known)
+            {
+                ImageOptions.Merge(known, more);
+            }
+            else
+            {
+                at[key] = value;
+            }
+        }
+
+        return nested;
+    }
+
+    /// <summary>"blkdebug:CONFIG:IMAGE", where CONFIG may be empty.</summary>
+    internal static void ParseBlkdebug(Drivers.BlockDriverRegistry registry, string name, QDict options)
+    {
+        const string prefix = "blkdebug:";
+        string rest = name.StartsWith(prefix, StringComparison.Ordinal) ? name[prefix.Length..] : name;
+        int colon = rest.IndexOf(':');
+        if (colon < 0)
+        {
+            throw new QapiException("blkdebug requires both config file and image path");
+        }
+
+        if (colon > 0)
+        {
+            options["config"] = rest[..colon];
+        }
+
+        QDict image = [];
+        ImageOptions.CompleteProtocol(registry, rest[(colon + 1)..], image);
+        options["image"] = image;
     }
 
     /// <summary>The path names a device of the host.</summary>

@@ -182,3 +182,63 @@ public sealed partial record QCryptoBlockCreateOptions
     [QapiBranch("luks")]
     public LuksCreateOptions? Luks { get; init; }
 }
+
+/// <summary>Kinds of encryption whose options can be named.</summary>
+[QapiEnum]
+[QapiName("QCryptoBlockFormat")]
+public enum QCryptoBlockAmendFormat
+{
+    /// <summary>AES-CBC, which has nothing to change.</summary>
+    Qcow,
+
+    /// <summary>LUKS.</summary>
+    Luks,
+}
+
+/// <summary>What is changed of an image's encryption.</summary>
+[QapiUnion(Discriminator = "format")]
+public sealed partial record QCryptoBlockAmendOptions
+{
+    /// <summary>Kind.</summary>
+    public required QCryptoBlockAmendFormat Format { get; init; }
+
+    /// <summary>LUKS.</summary>
+    [QapiBranch("luks")]
+    public LuksAmendOptions? Luks { get; init; }
+}
+
+/// <summary>What becomes of key slots.</summary>
+[QapiEnum]
+[QapiName("QCryptoBlockLUKSKeyslotState")]
+public enum LuksSlotState
+{
+    /// <summary>They get the master key under a password.</summary>
+    Active,
+
+    /// <summary>They are erased.</summary>
+    Inactive,
+}
+
+/// <summary>A change of key slots.</summary>
+[QapiStruct]
+[QapiName("QCryptoBlockAmendOptionsLUKS")]
+public sealed partial record LuksAmendOptions
+{
+    /// <summary>What becomes of them.</summary>
+    public required LuksSlotState State { get; init; }
+
+    /// <summary>Id of the secret with the password of a slot that becomes active.</summary>
+    public string? NewSecret { get; init; }
+
+    /// <summary>Id of the secret with the password whose slots are erased.</summary>
+    public string? OldSecret { get; init; }
+
+    /// <summary>Number of the slot; by default a free one, or all with the old password.</summary>
+    public long? Keyslot { get; init; }
+
+    /// <summary>Milliseconds that the new password takes; 2000 by default.</summary>
+    public long? IterTime { get; init; }
+
+    /// <summary>Id of the secret that opens the volume; by default the one that has opened it.</summary>
+    public string? Secret { get; init; }
+}

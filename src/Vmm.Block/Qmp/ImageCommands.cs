@@ -30,9 +30,12 @@ public sealed class ImageCommands(JobManager jobs)
             throw new QapiException("x-blockdev-amend doesn't support changing the block driver");
         }
 
-        Func<BlockNode, BlockdevAmendOptions, EventLoop.Tasks.IoTask> amend =
-            jobs.Graph.DriverRegistry.Find(options.Driver).Amend ?? throw new QapiException("Driver does not support x-blockdev-amend");
-        Start(JobType.Amend, jobId, () => amend(node, options));
+        if (!jobs.Graph.DriverRegistry.Find(options.Driver).CanAmend)
+        {
+            throw new QapiException("Driver does not support x-blockdev-amend");
+        }
+
+        Start(JobType.Amend, jobId, () => node.Driver.AmendAsync(options, force ?? false));
     }
 
     private void Start(JobType type, string id, Func<EventLoop.Tasks.IoTask> work)

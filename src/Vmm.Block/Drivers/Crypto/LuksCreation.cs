@@ -132,7 +132,8 @@ internal sealed class LuksCreation : LoopWork
         return 0;
     }
 
-    private static void Write(LuksHeader header, Span<byte> bytes)
+    /// <summary>The header as its first sectors have it.</summary>
+    internal static void Write(LuksHeader header, Span<byte> bytes)
     {
         LuksHeader.Magic.CopyTo(bytes);
         BinaryPrimitives.WriteUInt16BigEndian(bytes[6..], 1);

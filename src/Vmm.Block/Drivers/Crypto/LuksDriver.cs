@@ -63,6 +63,10 @@ public sealed class LuksDriver(BlockdevOptionsLuks options, LoopWorkers workers,
     }
 
     /// <inheritdoc/>
+    public override IoTask AmendAsync(BlockdevAmendOptions amend, bool force) =>
+        new LuksAmendment(_volume!, File, 0, findSecret, workers, needsWrites: true).RunAsync(amend.Luks!, options.KeySecret, force);
+
+    /// <inheritdoc/>
     public override IoTask<long> GetLengthAsync()
     {
         long length = File.Length - PayloadOffset;

@@ -21,7 +21,8 @@ internal sealed class LuksVolume : IDisposable
         _cipher = new SectorCipher(header.Cipher, key);
     }
 
-    internal LuksHeader Header { get; }
+    /// <summary>The header as the file has it.</summary>
+    internal LuksHeader Header { get; set; }
 
     /// <inheritdoc/>
     public void Dispose()
@@ -45,22 +46,29 @@ internal sealed class LuksVolume : IDisposable
         LuksHeader header = LuksHeader.Parse(bytes);
         foreach (LuksSlot slot in header.KeySlots)
         {
-            if (!slot.IsActive)
-            {
-                continue;
-            }
-
-            int materialBytes = (int)LuksHeader.SplitSectors(header.KeyBytes) * LuksHeader.SectorBytes;
-            byte[] material = await ReadAsync(file, offset + ((long)slot.Sector * LuksHeader.SectorBytes), materialBytes, "Failed to read key material");
-            LuksUnlockWork work = new(header, slot, material, password);
-            await work.RunAsync(workers);
-            if (work.Key is { } key)
+            if (await TryUnlockAsync(file, offset, header, slot, password, workers) is { } key)
             {
                 return new LuksVolume(header, key);
             }
         }
 
         throw new QapiException("Invalid password, cannot unlock any keyslot");
+    }
+
+    /// <summary>The master key of a slot; null when it has none under this password.</summary>
+    internal static async IoTask<byte[]?> TryUnlockAsync(
+        BlockNode file, long offset, LuksHeader header, LuksSlot slot, byte[] password, LoopWorkers workers)
+    {
+        if (!slot.IsActive)
+        {
+            return null;
+        }
+
+        int materialBytes = (int)LuksHeader.SplitSectors(header.KeyBytes) * LuksHeader.SectorBytes;
+        byte[] material = await ReadAsync(file, offset + ((long)slot.Sector * LuksHeader.SectorBytes), materialBytes, "Failed to read key material");
+        LuksUnlockWork work = new(header, slot, material, password);
+        await work.RunAsync(workers);
+        return work.Key;
     }
 
     /// <summary>Reads and decrypts whole sectors.</summary>

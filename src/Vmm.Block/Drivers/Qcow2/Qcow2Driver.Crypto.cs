@@ -60,6 +60,29 @@ public sealed partial class Qcow2Driver
         }
     }
 
+    /// <inheritdoc/>
+    public override IoTask AmendAsync(BlockdevAmendOptions amend, bool force)
+    {
+        if (amend.Qcow2?.Encrypt is not { } encrypt)
+        {
+            return IoTask.CompletedTask;
+        }
+
+        if (_crypto is null)
+        {
+            throw new QapiException("image is not encrypted, can't amend");
+        }
+
+        if (Node.IsReadOnly)
+        {
+            throw new QapiException("Unable to write LUKS header: " + BlockResult.Text(-(int)Vmm.Interop.Errno.EPERM));
+        }
+
+        return encrypt.Luks is { } luks
+            ? new LuksAmendment(_crypto, _file.Node, Header.CryptoPlace.Offset, FindSecret, _workers, needsWrites: false).RunAsync(luks, _options.Encrypt?.GetKeySecret(), force)
+            : throw new QapiException("Amend can't be used to change the qcow2 encryption format");
+    }
+
     private static void CheckEncryption(Qcow2Header header, BlockdevQcow2Encryption? option)
     {
         if (option is null)
