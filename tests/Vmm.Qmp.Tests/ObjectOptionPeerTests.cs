@@ -102,6 +102,12 @@ public sealed class ObjectOptionPeerTests
     [TestCase("-object memory-backend-ram,id=a,size=1M,size=x,size=")]
     [TestCase("-object memory-backend-ram,id=a,size")]
     [TestCase("-object memory-backend-ram,id=a,size=1M,merge,merge=x")]
+    [TestCase("-object authz-simple,id=a")]
+    [TestCase("-object authz-list,id=a,rules.0.match=x,rules.0.policy=allow")]
+    [TestCase("-object tls-creds-x509,id=a")]
+    [TestCase("-object tls-creds-x509,id=a,loaded=on")]
+    [TestCase("-object tls-creds-psk,id=a,endpoint=x")]
+    [TestCase("-object tls-creds-anon,id=a,foo=1")]
     public void RefusedAlike(string line)
     {
         if (Emulator.RealQemu is not { } qemu)

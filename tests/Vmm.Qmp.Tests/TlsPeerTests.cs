@@ -74,6 +74,16 @@ public sealed class TlsPeerTests
     }
 
     [Test]
+    public void WithoutTheLibraryThereAreNoCredentials()
+    {
+        File.WriteAllText(Path.Combine(_folder, "libgnutls.so.30"), "no library");
+        (int status, _, string errors) = Emulator.Run(
+            "/usr/bin/env", "LD_LIBRARY_PATH=" + _folder, Emulator.OurBinary, "-M", "none", "-display", "none", "-nodefaults", "-S", "-object", "tls-creds-anon,id=t");
+        Assert.That(errors, Does.EndWith(": TLS credentials support requires GNUTLS\n"));
+        Assert.That(status, Is.EqualTo(1));
+    }
+
+    [Test]
     public void AuthorizationsAreMadeAlike()
     {
         List<string> requests = [];
