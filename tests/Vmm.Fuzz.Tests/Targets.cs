@@ -43,6 +43,11 @@ internal static class Targets
         new DeviceTarget("debug-exit", (0x501, 2)),
         new DeviceTarget("port92", (0x92, 1)),
         new DeviceTarget("fw_cfg", (0x510, 2), (0x514, 8)),
+        new DeviceTarget("power", (0x600, 0x40), (0xafe0, 4), (0xb100, 0x40)),
+        new DeviceTarget("debugcon", (0xe9, 1)),
+        new DeviceTarget("ioapic", (0xfec00000, 0x44)),
+        new DeviceTarget("ged", (0xfea00000, 4), (0xfea00200, 3)),
+        new DeviceTarget("pvpanic-pci", (DeviceTarget.PciRegisters, 2)),
         new DeviceTarget(
             "chipset", (0x00, 0x10), (0x20, 2), (0x40, 4), (0x61, 1), (0x80, 0x10), (0xa0, 2), (0xb2, 2), (0xc0, 0x20), (0x4d0, 2), (0x600, 0x10), (0xcf8, 8)),
     ];

@@ -1,15 +1,21 @@
 using System.Buffers.Binary;
 using Vmm.Devices.DebugExit;
+using Vmm.Devices.Ged;
+using Vmm.Devices.PvPanic;
 using Vmm.TestKit.Devices;
 
 namespace Vmm.Fuzz.Tests.Devices;
 
 /// <summary>
-/// A guest that reads and writes a device's ports in any way, while time passes and the outside sends. The input is a program: an
+/// A guest that reads and writes a device's ports, or registers in memory, in any way, while time passes and the outside sends. The input is a program: an
 /// operation, then its operands; what is missing at the end is zero.
 /// </summary>
 internal sealed class DeviceTarget(string name, params (ulong First, int Count)[] ports) : FuzzTarget
 {
+    /// <summary>Where the registers of the PCI device are.</summary>
+    public const ulong PciRegisters = 0xfe000000;
+
+    private const ulong FirstInMemory = 0x10000;
     private const int MaxOperations = 512;
 
     public override string Name => name;
@@ -26,6 +32,8 @@ internal sealed class DeviceTarget(string name, params (ulong First, int Count)[
         using var board = new PcTestBoard();
         var exit = new IsaDebugExit();
         board.Machine.Devices.Realize(exit, board.Isa.IsaBus);
+        board.Machine.Devices.Realize(new AcpiGed(), board.Machine.MainSystemBus);
+        MapPciDevice(board);
         board.FwCfg.AddWritableFile("etc/writable", new byte[64]);
         board.FwCfg.AddFile("opt/data", "0123456789"u8.ToArray());
         board.FwCfg.AddFile("opt/empty", Array.Empty<byte>());
@@ -43,6 +51,17 @@ internal sealed class DeviceTarget(string name, params (ulong First, int Count)[
 
         board.Reset();
         return $"{seen:x} {board.Machine.Run.Requests.Count} {board.Machine.Interrupts.Rises(PcTestBoard.CpuInterrupt)}";
+    }
+
+    // As firmware does it: base address register, then decoding of memory.
+    private static void MapPciDevice(PcTestBoard board)
+    {
+        const uint Slot = 0x1f;
+        board.Machine.Devices.Realize(new PciPvPanic { Address = (int)Slot << 3 }, board.Host.PciBus);
+        board.Machine.Out(0xcf8, 0x80000010 | (Slot << 11), 4);
+        board.Machine.Out(0xcfc, PciRegisters, 4);
+        board.Machine.Out(0xcf8, 0x80000004 | (Slot << 11), 4);
+        board.Machine.Out(0xcfc, 2, 2);
     }
 
     private static ulong Take(ref ReadOnlySpan<byte> input, int size)
@@ -94,10 +113,19 @@ internal sealed class DeviceTarget(string name, params (ulong First, int Count)[
                 board.Reset();
                 return 0;
             case 7 or 8 or 9 or 10:
-                return board.Machine.In(Port(ref input), size);
+                ulong from = Port(ref input);
+                return from < FirstInMemory ? board.Machine.In(from, size) : board.Machine.Memory.ReadValue(from, size);
             default:
                 ulong port = Port(ref input);
-                board.Machine.Out(port, Take(ref input, size), size);
+                if (port < FirstInMemory)
+                {
+                    board.Machine.Out(port, Take(ref input, size), size);
+                }
+                else
+                {
+                    board.Machine.Memory.WriteValue(port, Take(ref input, size), size);
+                }
+
                 return 0;
         }
     }
