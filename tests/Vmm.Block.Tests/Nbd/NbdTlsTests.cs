@@ -13,7 +13,7 @@ namespace Vmm.Block.Tests.Nbd;
 /// <summary>NBD over TLS (NBD protocol, "NBD_OPT_STARTTLS"): our server and our client, with those that others wrote and with each other.</summary>
 public sealed class NbdTlsTests : NbdFixture
 {
-    private const int Size = 1500000;
+    private const int Size = 3 << 19;
 
     private TlsFiles _files = null!;
 
