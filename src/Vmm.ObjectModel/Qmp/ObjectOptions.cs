@@ -10,6 +10,7 @@ public enum ObjectType
     AuthzList,
 
     /// <summary>Decides about identities by rules in a file.</summary>
+    [QapiName("authz-listfile")]
     AuthzListFile,
 
     /// <summary>Lets one identity in.</summary>
@@ -102,7 +103,7 @@ public sealed partial record ObjectOptions
     public AuthZListProperties? AuthzList { get; init; }
 
     /// <summary>Properties of an authz-list-file.</summary>
-    [QapiBranch("authz-list-file")]
+    [QapiBranch("authz-listfile")]
     public AuthZListFileProperties? AuthzListFile { get; init; }
 
     /// <summary>Properties of an authz-simple.</summary>

@@ -8,6 +8,10 @@ namespace Vmm.ObjectModel.Qom;
 /// <summary>Makes and deletes the objects that users ask for (-object, object-add, object-del). Home: main loop.</summary>
 public sealed class ObjectFactory
 {
+    // The one type whose name in the schema of options is not that of the object.
+    private const string ListFileOption = "authz-listfile";
+    private const string ListFileType = "authz-list-file";
+
     private readonly ObjectContext _context;
 
     /// <summary>A factory whose objects live below <c>/objects</c> of the context's tree.</summary>
@@ -24,7 +28,7 @@ public sealed class ObjectFactory
         options = Flatten(options);
         string typeName = Required(options, "qom-type");
         string id = Required(options, "id");
-        if (!IsUserCreatable(typeName, out QomTypeInfo? type))
+        if (!IsUserCreatable(typeName == ListFileOption ? ListFileType : typeName, out QomTypeInfo? type))
         {
             throw QapiException.InvalidEnumValue("qom-type", typeName);
         }

@@ -51,7 +51,7 @@ public sealed class AuthorizationTests
     {
         string path = Path.Combine(Directory.CreateTempSubdirectory("vmm-authz-").FullName, "rules");
         File.WriteAllText(path, """{"policy": "deny", "rules": [{"match": "fred", "policy": "allow"}]}""");
-        Add($$"""{'qom-type': 'authz-list-file', 'id': 'a', 'filename': '{{path}}'}""");
+        Add($$"""{'qom-type': 'authz-listfile', 'id': 'a', 'filename': '{{path}}'}""");
         Assert.That(IsAllowed("fred"));
         Assert.That(IsAllowed("barney"), Is.False);
         File.WriteAllText(path, """{"policy": "allow"}""");
