@@ -84,8 +84,9 @@ internal sealed class WebServer : IDisposable
                 TcpClient client = _listener.AcceptTcpClient();
                 new Thread(() => Serve(client)) { IsBackground = true }.Start();
             }
-            catch (SocketException)
+            catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidOperationException)
             {
+                // The server is being disposed of.
                 return;
             }
         }

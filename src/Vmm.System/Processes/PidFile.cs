@@ -53,7 +53,12 @@ public sealed class PidFile : IDisposable
     {
         if (!_file.IsClosed)
         {
-            Libc.Unlink(_path);
+            // A device that root has named stays: the host needs it.
+            if (Libc.FStat(_file.Fd, out FileStatus status) == Errno.OK && status.IsRegular)
+            {
+                Libc.Unlink(_path);
+            }
+
             _file.Dispose();
         }
     }
