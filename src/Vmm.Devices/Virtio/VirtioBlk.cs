@@ -13,23 +13,10 @@ namespace Vmm.Devices.Virtio;
 [QomType("virtio-blk-device", Category = "Storage")]
 public sealed partial class VirtioBlk : VirtioDevice, IBlockDevice
 {
-    private const ulong FeatureSegMax = 1ul << 2;
-    private const ulong FeatureGeometry = 1ul << 4;
-    private const ulong FeatureReadOnly = 1ul << 5;
-    private const ulong FeatureBlockSize = 1ul << 6;
-    private const ulong FeatureScsi = 1ul << 7;
-    private const ulong FeatureFlush = 1ul << 9;
-    private const ulong FeatureTopology = 1ul << 10;
-    private const ulong FeatureConfigWce = 1ul << 11;
-    private const ulong FeatureQueues = 1ul << 12;
-    private const ulong FeatureDiscard = 1ul << 13;
-    private const ulong FeatureWriteZeroes = 1ul << 14;
-
     private const int SectorBits = 9;
     private const int ConfigBytesOfAll = 36;
     private const int ConfigBytesWithDiscard = 48;
     private const int ConfigBytesWithZeroes = 57;
-    private const int WceOffset = 32;
     private const ushort UnadjustedSegments = 128;
 
     private IBlockBackend? _backend;
@@ -39,7 +26,7 @@ public sealed partial class VirtioBlk : VirtioDevice, IBlockDevice
     public override ushort DeviceId => 2;
 
     /// <inheritdoc/>
-    public override ulong LegacyFeatures => FeatureScsi;
+    public override ulong LegacyFeatures => VirtioBlkFeatures.Scsi;
 
     /// <inheritdoc/>
     public string QdevName => Id ?? CanonicalPath ?? "";
@@ -131,18 +118,19 @@ public sealed partial class VirtioBlk : VirtioDevice, IBlockDevice
     /// <inheritdoc/>
     protected override ulong GetFeatures(ulong common)
     {
-        ulong features = common | FeatureSegMax | FeatureGeometry | FeatureTopology | FeatureBlockSize | FeatureFlush;
+        ulong features = common | VirtioBlkFeatures.SegMax | VirtioBlkFeatures.Geometry | VirtioBlkFeatures.Topology | VirtioBlkFeatures.BlockSize
+            | VirtioBlkFeatures.Flush;
         if ((features & VirtioFeatures.Version1) == 0)
         {
-            features = (features & ~VirtioFeatures.AnyLayout) | FeatureScsi;
+            features = (features & ~VirtioFeatures.AnyLayout) | VirtioBlkFeatures.Scsi;
         }
 
-        features |= ConfigWce ? FeatureConfigWce : 0;
-        features |= OffersDiscard ? FeatureDiscard : 0;
-        features |= OffersWriteZeroes ? FeatureWriteZeroes : 0;
-        features |= QueueCount > 1 ? FeatureQueues : 0;
-        features &= Backend.IsWriteCacheEnabled || ConfigWce ? ulong.MaxValue : ~FeatureFlush;
-        return Backend.IsReadOnly ? features | FeatureReadOnly : features;
+        features |= ConfigWce ? VirtioBlkFeatures.ConfigWce : 0;
+        features |= OffersDiscard ? VirtioBlkFeatures.Discard : 0;
+        features |= OffersWriteZeroes ? VirtioBlkFeatures.WriteZeroes : 0;
+        features |= QueueCount > 1 ? VirtioBlkFeatures.Queues : 0;
+        features &= Backend.IsWriteCacheEnabled || ConfigWce ? ulong.MaxValue : ~VirtioBlkFeatures.Flush;
+        return Backend.IsReadOnly ? features | VirtioBlkFeatures.ReadOnly : features;
     }
 
     /// <inheritdoc/>
@@ -160,7 +148,7 @@ public sealed partial class VirtioBlk : VirtioDevice, IBlockDevice
         config[25] = 0;
         BinaryPrimitives.WriteUInt16LittleEndian(config[26..], (ushort)(MinIoSize / block));
         BinaryPrimitives.WriteUInt32LittleEndian(config[28..], (uint)(OptIoSize / block));
-        config[WceOffset] = (byte)(Backend.IsWriteCacheEnabled ? 1 : 0);
+        config[VirtioBlkFeatures.WceOffset] = (byte)(Backend.IsWriteCacheEnabled ? 1 : 0);
         config[33] = 0;
         BinaryPrimitives.WriteUInt16LittleEndian(config[34..], QueueCount);
         if (config.Length >= ConfigBytesWithDiscard)
@@ -180,15 +168,15 @@ public sealed partial class VirtioBlk : VirtioDevice, IBlockDevice
     }
 
     /// <inheritdoc/>
-    protected override void ApplyConfig(ReadOnlySpan<byte> config) => Backend.IsWriteCacheEnabled = config[WceOffset] != 0;
+    protected override void ApplyConfig(ReadOnlySpan<byte> config) => Backend.IsWriteCacheEnabled = config[VirtioBlkFeatures.WceOffset] != 0;
 
     /// <inheritdoc/>
     protected override void OnStatus(byte status)
     {
         // A driver that cannot switch the cache and does not flush wants every write to be complete (virtio 1.2, 5.2.5.2).
-        if ((status & VirtioFeatures.StatusDriverOk) != 0 && (GuestFeatures & FeatureConfigWce) == 0)
+        if ((status & VirtioFeatures.StatusDriverOk) != 0 && (GuestFeatures & VirtioBlkFeatures.ConfigWce) == 0)
         {
-            Backend.IsWriteCacheEnabled = (GuestFeatures & FeatureFlush) != 0;
+            Backend.IsWriteCacheEnabled = (GuestFeatures & VirtioBlkFeatures.Flush) != 0;
         }
     }
 

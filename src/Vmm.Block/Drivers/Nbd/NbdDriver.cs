@@ -145,15 +145,17 @@ public sealed class NbdDriver : BlockDriver
             await SleepAsync(OpenRetryNs);
         }
 
-        if (_info.Has(NbdExportFlags.ReadOnly) && !Node.Options.IsReadOnly)
+        if (_info.Has(NbdExportFlags.ReadOnly))
         {
-            if (!Node.Options.IsAutoReadOnly)
+            try
+            {
+                Node.RequireReadOnly("request on write denied without write permission");
+            }
+            catch (QapiException)
             {
                 await CloseAsync();
-                throw new QapiException("request on write denied without write permission");
+                throw;
             }
-
-            Node.Options = Node.Options with { IsReadOnly = true };
         }
     }
 

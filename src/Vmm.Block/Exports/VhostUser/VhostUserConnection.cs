@@ -12,8 +12,12 @@ namespace Vmm.Block.Exports.VhostUser;
 /// </summary>
 internal sealed partial class VhostUserConnection : IVirtQueueOwner
 {
-    private const ulong FeatureProtocol = 1ul << 30;
-    private const ulong FeatureLogAll = 1ul << 26;
+    /// <summary>The protocol has features of its own.</summary>
+    internal const ulong FeatureProtocol = 1ul << 30;
+
+    /// <summary>Written pages are logged.</summary>
+    internal const ulong FeatureLogAll = 1ul << 26;
+
     private const ulong VringIndexMask = 0xff;
     private const ulong VringNoFd = 0x100;
     private const uint BackendConfigChange = 2;

@@ -23,17 +23,13 @@ internal sealed class VhostUserExport : BlockExport
     internal const int ConfigBytes = 60;
 
     private const uint MaxSectors = 32768;
-    private const int WceOffset = 32;
     private const uint MinBlockSize = 512;
     private const uint MaxBlockSize = 2 << 20;
 
-    // SIZE_MAX, SEG_MAX, BLK_SIZE, FLUSH, TOPOLOGY, CONFIG_WCE, MQ, DISCARD, WRITE_ZEROES; then notification on empty rings, the log of written pages,
-    // indirect descriptors, event indices, the protocol's own features, and version 1.
-    private const ulong CommonFeatures = 0x7e46 | (1ul << 24) | (1ul << 26) | VirtioFeatures.IndirectDescriptors | VirtioFeatures.EventIndex | (1ul << 30)
-        | VirtioFeatures.Version1;
-    private const ulong FeatureReadOnly = 1ul << 5;
-    private const ulong FeatureFlush = 1ul << 9;
-    private const ulong FeatureConfigWce = 1ul << 11;
+    private const ulong CommonFeatures = VirtioBlkFeatures.SizeMax | VirtioBlkFeatures.SegMax | VirtioBlkFeatures.BlockSize | VirtioBlkFeatures.Flush
+        | VirtioBlkFeatures.Topology | VirtioBlkFeatures.ConfigWce | VirtioBlkFeatures.Queues | VirtioBlkFeatures.Discard | VirtioBlkFeatures.WriteZeroes
+        | VirtioFeatures.NotifyOnEmpty | VirtioFeatures.IndirectDescriptors | VirtioFeatures.EventIndex | VirtioFeatures.Version1
+        | VhostUserConnection.FeatureLogAll | VhostUserConnection.FeatureProtocol;
 
     private readonly EventLoop.EventLoop _mainLoop;
     private readonly SafeFd _listener;
@@ -70,7 +66,7 @@ internal sealed class VhostUserExport : BlockExport
     internal int QueueCount { get; }
 
     /// <summary>Features offered.</summary>
-    internal ulong Features => CommonFeatures | (_isWritable ? 0 : FeatureReadOnly);
+    internal ulong Features => CommonFeatures | (_isWritable ? 0 : VirtioBlkFeatures.ReadOnly);
 
     /// <summary>What requests are checked against.</summary>
     internal VirtioBlkTraits Traits => new()
@@ -116,7 +112,7 @@ internal sealed class VhostUserExport : BlockExport
         BinaryPrimitives.WriteUInt32LittleEndian(config[28..], 1);
 
         // A driver that reads 0 here never flushes: this is how it is, not 0 as long as nobody has written it.
-        config[WceOffset] = (byte)(Backend.IsWriteCacheEnabled ? 1 : 0);
+        config[VirtioBlkFeatures.WceOffset] = (byte)(Backend.IsWriteCacheEnabled ? 1 : 0);
         BinaryPrimitives.WriteUInt16LittleEndian(config[34..], (ushort)QueueCount);
         BinaryPrimitives.WriteUInt32LittleEndian(config[36..], MaxSectors);
         BinaryPrimitives.WriteUInt32LittleEndian(config[40..], 1);
@@ -129,7 +125,7 @@ internal sealed class VhostUserExport : BlockExport
     internal bool TryWriteConfig(ReadOnlySpan<byte> payload)
     {
         const int Fields = 12;
-        if (payload.Length <= Fields || BinaryPrimitives.ReadUInt32LittleEndian(payload) != WceOffset
+        if (payload.Length <= Fields || BinaryPrimitives.ReadUInt32LittleEndian(payload) != VirtioBlkFeatures.WceOffset
             || BinaryPrimitives.ReadUInt32LittleEndian(payload[4..]) != 1 || BinaryPrimitives.ReadUInt32LittleEndian(payload[8..]) != 0)
         {
             return false;
@@ -142,9 +138,9 @@ internal sealed class VhostUserExport : BlockExport
     /// <summary>A front end has chosen its features: without the switch of the cache, and without flushes, each write is to be complete.</summary>
     internal void OnFeatures(ulong features)
     {
-        if ((features & FeatureConfigWce) == 0)
+        if ((features & VirtioBlkFeatures.ConfigWce) == 0)
         {
-            Backend.IsWriteCacheEnabled = _isCached && (features & FeatureFlush) != 0;
+            Backend.IsWriteCacheEnabled = _isCached && (features & VirtioBlkFeatures.Flush) != 0;
         }
     }
 
