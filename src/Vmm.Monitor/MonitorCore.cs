@@ -70,6 +70,9 @@ public sealed class MonitorCore : IEventEmitter
     /// <summary>Whether the machine is not created yet, so that only some commands are permitted.</summary>
     public bool IsPreconfig { get; set; }
 
+    /// <summary>The process is about to end: events are still told, commands are not run any more.</summary>
+    public bool IsEnding { get; set; }
+
     /// <summary>Whether a vCPU of that index exists.</summary>
     public Func<int, bool> CpuExists { get; set; } = static _ => false;
 
@@ -180,7 +183,7 @@ public sealed class MonitorCore : IEventEmitter
     /// <summary>Runs queued requests, one at a time over all sessions, sessions taking turns.</summary>
     internal void Dispatch()
     {
-        if (_dispatching || _running != null)
+        if (_dispatching || _running != null || IsEnding)
         {
             return;
         }

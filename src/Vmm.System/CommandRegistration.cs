@@ -39,6 +39,7 @@ internal sealed record CommandTargets(
     BlockBackends Drives,
     DriveTable DriveTable,
     JobManager Jobs,
+    BlockExportFactory Exports,
     ThrottleGroups ThrottleGroups,
     QomTree Tree,
     DeviceFactory Devices,
@@ -80,8 +81,7 @@ internal static class CommandRegistration
         MonitorCatalog.Register(table, new MonitorCommands(monitors), human);
         ChardevsCatalog.Register(table, chardevs, fds);
         ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run, trace, yank);
-        BlockExportFactory exporting = new(t.Blocks, id => t.Tree.Resolve("/objects/" + id));
-        ExportCommands exports = new(t.Blocks, exporting, monitors);
+        ExportCommands exports = new(t.Blocks, t.Exports, monitors);
         TransactionRunner transactions = new(t.Jobs);
         BlockNodeCommands nodes = new(t.Blocks, t.Drives);
         BlockQueryCommands queries = new(t.Blocks, t.Drives);
@@ -114,7 +114,7 @@ internal static class CommandRegistration
         return terminal =>
         {
             MonitorCatalog.RegisterHmp(terminal, human);
-            BlockCatalog.RegisterHmp(terminal, new BlockHmpCommands(disks), new ExportHmpCommands(exporting, t.Drives, exports), new QemuIoHmpCommands(t.Blocks, t.Drives, static text => StdIo.Out.Write(text)));
+            BlockCatalog.RegisterHmp(terminal, new BlockHmpCommands(disks), new ExportHmpCommands(t.Exports, t.Drives, exports), new QemuIoHmpCommands(t.Blocks, t.Drives, static text => StdIo.Out.Write(text)));
             ChardevsCatalog.RegisterHmp(terminal, new ChardevHmpCommands(t.Chardevs, chardevs));
             DevicesCatalog.RegisterHmp(terminal, chipset);
             KvmCatalog.RegisterHmp(terminal, cpusHuman, memoryHuman, new StatsHmpCommands(stats, cpusHuman));

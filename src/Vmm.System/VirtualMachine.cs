@@ -1,6 +1,8 @@
+using Vmm.Block;
 using Vmm.Block.Backend;
 using Vmm.Block.Drivers;
 using Vmm.Block.Drives;
+using Vmm.Block.Exports;
 using Vmm.Block.Graph;
 using Vmm.Block.Jobs;
 using Vmm.Block.Qmp;
@@ -65,6 +67,8 @@ internal sealed partial class VirtualMachine
     private readonly ThrottleGroups _throttleGroups;
     private readonly BlockGraph _blocks;
     private readonly BlockBackends _drives;
+    private readonly JobManager _jobs;
+    private readonly BlockExportFactory _exports;
     private readonly DriveTable _driveTable;
     private readonly MachineIoLock _ioLock;
     private Action<HmpTable>? _fillHuman;
@@ -113,6 +117,8 @@ internal sealed partial class VirtualMachine
         _blocks.Announce = static text => StdIo.Error.Write(text);
         _blocks.Warn = text => Reporter.Report(DiagnosticKind.Warning, _location, text);
         _drives = new BlockBackends(_blocks);
+        _jobs = new JobManager(_blocks, _monitors);
+        _exports = new BlockExportFactory(_blocks, id => _tree.Resolve("/objects/" + id));
         _driveTable = new DriveTable(_blocks, _drives, _throttleGroups);
         _chardevs = new ChardevRegistry(host, _tree.Chardevs);
     }
@@ -242,6 +248,8 @@ internal sealed partial class VirtualMachine
         }
 
         _accelerator!.PauseAll();
+        _monitors.IsEnding = true;
+        _loop.RunUntil(BlockTeardown.RunAsync(_blocks, _drives, _exports.Exports, _jobs));
         _monitors.FlushAll();
         return _failed ? 1 : run.ExitStatus;
     }
@@ -484,7 +492,7 @@ internal sealed partial class VirtualMachine
         _monitors.ParseOptions = ParseDeviceOptions;
         _summary.Uuid = (_configuration.Uuid ?? Guid.Empty).ToString();
         _fdSets.IsRunning = () => run.IsRunning;
-        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _drives, _driveTable, new JobManager(_blocks, _monitors), _throttleGroups, _tree, _devices, _objects, run, _summary, _ram, _traces, _workers, _yank, _cpuHost, log, ExitPreconfig, () => _machine));
+        _fillHuman = CommandRegistration.Register(_table, _monitors, new CommandTargets(_chardevs, _fdSets, _blocks, _drives, _driveTable, _jobs, _exports, _throttleGroups, _tree, _devices, _objects, run, _summary, _ram, _traces, _workers, _yank, _cpuHost, log, ExitPreconfig, () => _machine));
     }
 
     // The first one for -1; null where there is none.

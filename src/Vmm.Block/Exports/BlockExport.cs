@@ -95,18 +95,18 @@ public sealed class BlockExports
         _all.Add(export);
     }
 
-    /// <summary>Ends all exports of a type and waits until they have ended.</summary>
-    public async EventLoop.Tasks.IoTask CloseAllAsync(BlockExportType type)
+    /// <summary>Ends all exports, or those of a type, and waits until they have ended.</summary>
+    public async EventLoop.Tasks.IoTask CloseAllAsync(BlockExportType? type = null)
     {
         foreach (BlockExport export in _all.ToArray())
         {
-            if (export.Type == type)
+            if (type is null || export.Type == type)
             {
                 export.ShutDown();
             }
         }
 
-        while (_all.Exists(e => e.Type == type))
+        while (_all.Exists(e => type is null || e.Type == type))
         {
             await _ended.WaitAsync();
         }

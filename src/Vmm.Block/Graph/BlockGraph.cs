@@ -18,6 +18,7 @@ public sealed partial class BlockGraph
     private readonly Dictionary<string, BlockNode> _nodes = new(StringComparer.Ordinal);
     private readonly List<BlockNode> _order = [];
     private readonly HashSet<BlockNode> _monitorOwned = [];
+    private readonly HashSet<BlockNode> _closing = [];
     private readonly LoopWaitQueue _progress = new();
     private readonly Action _wakeProgress;
     private int _progressWanted;
@@ -261,19 +262,66 @@ public sealed partial class BlockGraph
     /// <summary>Closes a node that nobody uses and no operator holds, and so on with its children.</summary>
     public async IoTask CloseIfUnusedAsync(BlockNode node)
     {
-        if (node.Parents.Count > 0 || _monitorOwned.Contains(node) || !_nodes.ContainsKey(node.Name))
+        if (!IsUnused(node))
         {
             return;
         }
 
         await node.DrainAsync();
+        if (!IsUnused(node))
+        {
+            node.DrainEnd();
+            return;
+        }
+
+        _closing.Add(node);
         await node.Loop.SwitchTo();
         await node.FlushAsync();
         await node.Driver.CloseAsync();
         await MainLoop.SwitchTo();
         node.DrainEnd();
         await ForgetAsync(node);
+        _closing.Remove(node);
+        NotifyProgress();
     }
+
+    /// <summary>
+    /// Ends everything at the end of the process: no request is taken from now on, no operator holds a node any more, back ends give up their media,
+    /// and each node is flushed and closed. Exports and jobs have ended.
+    /// </summary>
+    public async IoTask CloseAllAsync(IReadOnlyList<BlockBackend> backends)
+    {
+        await Changing.EnterAsync();
+        foreach (BlockBackend backend in backends)
+        {
+            // What the guest still asks for finds nobody: not even the absence of a medium.
+            backend.DrainBegin();
+            backend.Remove();
+        }
+
+        _monitorOwned.Clear();
+        while (_order.Count > 0 || _closing.Count > 0)
+        {
+            if (_order.FindLast(IsUnused) is { } node)
+            {
+                await CloseIfUnusedAsync(node);
+            }
+            else if (_closing.Count > 0)
+            {
+                await WaitProgressAsync();
+            }
+            else
+            {
+                // Used by something that is neither: as it would be after a crash.
+                break;
+            }
+        }
+
+        Changing.Exit();
+    }
+
+    private bool IsUnused(BlockNode node) =>
+        node.Parents.Count == 0 && !_monitorOwned.Contains(node) && !_closing.Contains(node) && _nodes.ContainsKey(node.Name);
 
     /// <summary>Waits until some node has become idle since.</summary>
     internal IoTask<bool> WaitProgressAsync()

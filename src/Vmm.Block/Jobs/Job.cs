@@ -154,6 +154,9 @@ public abstract partial class Job : IBlockParent
     /// <summary>It was started, whatever has become of it.</summary>
     public bool IsStarted => Status is not (JobStatus.Undefined or JobStatus.Created);
 
+    /// <summary>Nothing of it is left to be done.</summary>
+    public bool HasEnded => Status is JobStatus.Concluded or JobStatus.Null;
+
     /// <summary>An operator pauses it.</summary>
     public void UserPause()
     {
@@ -203,7 +206,7 @@ public abstract partial class Job : IBlockParent
         await CancelUncheckedAsync(force);
 
         // One that only waits ends at once, before the operator is answered.
-        while (isIdle && IsForced && Status is not (JobStatus.Concluded or JobStatus.Null))
+        while (isIdle && IsForced && !HasEnded)
         {
             await Manager.Graph.WaitProgressAsync();
         }

@@ -68,6 +68,23 @@ public sealed class JobManager(BlockGraph graph, IEventEmitter events)
         job.SetStatus(JobStatus.Created);
     }
 
+    /// <summary>Ends all jobs by force, newest first, and waits until they have ended.</summary>
+    public async IoTask CancelAllAsync()
+    {
+        while (_jobs.Find(static job => job.IsStarted && !job.HasEnded) is { } job)
+        {
+            if (job.Status != JobStatus.Aborting)
+            {
+                await job.CancelUncheckedAsync(force: true);
+            }
+
+            while (!job.HasEnded)
+            {
+                await graph.WaitProgressAsync();
+            }
+        }
+    }
+
     /// <summary>The job of that id; null when there is none.</summary>
     public Job? Find(string id) => _jobs.Find(job => job.Id == id);
 

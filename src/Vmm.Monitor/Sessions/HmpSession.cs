@@ -111,7 +111,7 @@ public sealed class HmpSession : MonitorSession
         }
 
         _consuming = true;
-        while (!_running && Output.Pending <= OutputLimit && _held.TryDequeue(out byte b))
+        while (!_running && !Core.IsEnding && Output.Pending <= OutputLimit && _held.TryDequeue(out byte b))
         {
             if (_editor.Handle(b) is { } line)
             {

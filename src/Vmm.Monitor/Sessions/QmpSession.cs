@@ -247,6 +247,11 @@ public sealed partial class QmpSession : MonitorSession
 
     private void Accept(in QmpRequest request)
     {
+        if (Core.IsEnding)
+        {
+            return;
+        }
+
         if (request.IsOutOfBand)
         {
             ExecuteOutOfBand(request);

@@ -1,3 +1,4 @@
+using System.Text;
 using Vmm.Block.Bitmaps;
 using Vmm.Block.Graph;
 using Vmm.EventLoop.Tasks;
@@ -35,6 +36,34 @@ public sealed class Qcow2BitmapTests : Qcow2Fixture
         Close(node);
         Img("check", "-q", path);
         Assert.That(Img("info", path), Does.Not.Contain("bitmaps"));
+    }
+
+    [Test]
+    public void ASmallHeaderHasRoomForTheDirectory()
+    {
+        string path = Create("a.qcow2", "8M", "cluster_size=512");
+        BlockNode node = OpenImage(path);
+        node.AddBitmap(new DirtyBitmap(node, "b", 4096) { IsPersistent = true });
+        Write(node, 65536, Pattern(4096, 1));
+        Close(node);
+        AssertClean(path);
+        Assert.That(Img("info", path), Does.Contain("name: b").And.Not.Contain("in-use"));
+        node = OpenImage(path);
+        Assert.That(node.FindBitmap("b")!.Bits.Count, Is.EqualTo(1));
+        Close(node);
+    }
+
+    [Test]
+    public void BitmapsThatFindNoRoomLeaveNothingBehind()
+    {
+        // The name of the backing file fills the header.
+        Img("create", "-q", "-f", "raw", "b", "8M");
+        string path = Create("a.qcow2", "", "cluster_size=512", "-b", new StringBuilder().Insert(0, "./", 175).Append('b').ToString(), "-F", "raw");
+        BlockNode node = OpenImage(path);
+        node.AddBitmap(new DirtyBitmap(node, "b", 4096) { IsPersistent = true });
+        Write(node, 65536, Pattern(4096, 1));
+        Close(node);
+        AssertClean(path);
     }
 
     [Test]

@@ -48,6 +48,36 @@ public sealed class Qcow2SnapshotTests : Qcow2Fixture
         Assert.That(ConvertSnapshot(path, "two").AsSpan().SequenceEqual(second));
     }
 
+    [TestCase("refcount_bits=1")]
+    [TestCase("refcount_bits=2,cluster_size=4k")]
+    [TestCase("refcount_bits=2,cluster_size=16k,extended_l2=on")]
+    public void ASnapshotForWhichCountsAreTooSmallLeavesNothingBehind(string options)
+    {
+        string path = Create("a.qcow2", "2M", options);
+        Io(path, "write -P 1 0 1M");
+        BlockNode node = OpenImage(path);
+        int made = 0;
+        Assert.That(
+            () =>
+            {
+                while (made < 4)
+                {
+                    // Clusters of the snapshots before are shared more often than those that were written since.
+                    Write(node, made * 100_000, Pattern(50_000, made));
+                    Loop.RunUntil(Driver(node).CreateSnapshotAsync(new Qcow2Snapshot { Id = "", Name = "s" + made }));
+                    made++;
+                }
+            },
+            Throws.TypeOf<QapiException>());
+        byte[] now = ReadAll(node, 1);
+        Loop.RunUntil(node.FlushAsync());
+        Write(node, 5, Pattern(100, 3));
+        Pattern(100, 3).CopyTo(now, 5);
+        CloseNode(node);
+        AssertClean(path);
+        Assert.That(Convert(path).AsSpan().SequenceEqual(now));
+    }
+
     [Test]
     public void SnapshotsOfQemuImgAreApplied()
     {

@@ -130,18 +130,35 @@ public sealed partial class Qcow2Driver
         (long oldStart, long oldEnd) = Header.BitmapDirectory;
         List<Qcow2BitmapEntry> old = _bitmapEntries;
         List<Qcow2BitmapEntry> stored = [];
-        foreach (DirtyBitmap bitmap in kept)
+        List<(long Offset, long Bytes)> taken = [];
+        Qcow2Header header;
+        try
         {
-            // What tells nothing stays as it is.
-            stored.Add(bitmap.IsInconsistent ? old.First(e => e.Name == bitmap.Name) : await StoreBitmapAsync(bitmap));
+            foreach (DirtyBitmap bitmap in kept)
+            {
+                // What tells nothing stays as it is.
+                stored.Add(bitmap.IsInconsistent ? old.First(e => e.Name == bitmap.Name) : await StoreBitmapAsync(bitmap, taken));
+            }
+
+            byte[] directory = Qcow2BitmapDirectory.Write(stored);
+            long place = directory.Length == 0 ? 0 : await WriteNewAsync(directory, taken);
+            header = WithDirectory(stored.Count, place, directory.Length);
+            Check(header.TryWrite() is null ? BlockResult.NoSpace : 0, "Can't update bitmap directory");
+            Check(await _metadata.WriteAsync(), "Could not write metadata");
+            Check(await _metadata.WriteRefcountsAsync(), "Could not write metadata");
+            Check(await _file.BarrierAsync(), "Could not write metadata");
+        }
+        catch (QapiException)
+        {
+            foreach ((long offset, long bytes) in taken)
+            {
+                await _metadata.FreeNowAsync(offset, bytes);
+            }
+
+            throw;
         }
 
-        byte[] directory = Qcow2BitmapDirectory.Write(stored);
-        long place = directory.Length == 0 ? 0 : await WriteNewAsync(directory);
-        Check(await _metadata.WriteAsync(), "Could not write metadata");
-        Check(await _metadata.WriteRefcountsAsync(), "Could not write metadata");
-        Check(await _file.BarrierAsync(), "Could not write metadata");
-        Check(await _metadata.WriteHeaderAsync(WithDirectory(stored.Count, place, directory.Length)), "Can't update bitmap directory");
+        Check(await _metadata.WriteHeaderAsync(header), "Can't update bitmap directory");
         Check(await _file.BarrierAsync(), "Can't update bitmap directory");
         _bitmapEntries = stored;
         _metadata.LocateTables();
@@ -175,7 +192,7 @@ public sealed partial class Qcow2Driver
         return Header with { Extensions = extensions, Autoclear = Header.Autoclear | Qcow2Autoclear.Bitmaps };
     }
 
-    private async IoTask<Qcow2BitmapEntry> StoreBitmapAsync(DirtyBitmap bitmap)
+    private async IoTask<Qcow2BitmapEntry> StoreBitmapAsync(DirtyBitmap bitmap, List<(long Offset, long Bytes)> taken)
     {
         long bitsPerCluster = Header.ClusterBytes * 8L;
         int clusters = (int)((bitmap.Bits.Granules + bitsPerCluster - 1) / bitsPerCluster);
@@ -185,21 +202,22 @@ public sealed partial class Qcow2Driver
         {
             if (bitmap.Bits.Store(i * bitsPerCluster, data))
             {
-                long offset = await WriteNewAsync(data);
+                long offset = await WriteNewAsync(data, taken);
                 BinaryPrimitives.WriteInt64BigEndian(table.AsSpan(i * sizeof(ulong)), offset);
             }
         }
 
         // A table of an empty disk has no entries, but a place.
-        long place = await WriteNewAsync(table.Length == 0 ? new byte[sizeof(ulong)] : table);
+        long place = await WriteNewAsync(table.Length == 0 ? new byte[sizeof(ulong)] : table, taken);
         uint flags = bitmap.IsEnabled ? Qcow2BitmapEntry.Auto : 0;
         return new Qcow2BitmapEntry(place, clusters, flags, BitOperations.Log2((ulong)bitmap.Bits.Granularity), bitmap.Name!, []);
     }
 
-    private async IoTask<long> WriteNewAsync(byte[] bytes)
+    private async IoTask<long> WriteNewAsync(byte[] bytes, List<(long Offset, long Bytes)> taken)
     {
         long place = await _metadata.Refcounts.AllocateAsync(RoundUp(bytes.Length) >> Header.ClusterBits);
         Check((int)Math.Min(place, 0), "Failed to allocate clusters for bitmaps");
+        taken.Add((place, bytes.Length));
         Check(await _file.WriteBytesAsync(place, bytes), "Failed to write bitmaps to file");
         return place;
     }

@@ -37,22 +37,41 @@ public sealed partial class Qcow2Driver
             long place = await _metadata.Refcounts.AllocateAsync(Math.Max((bytes + Header.ClusterBytes - 1) >> Header.ClusterBits, 1));
             Check((int)Math.Min(place, 0), "Could not allocate the snapshot's L1 table");
             Qcow2Table l1 = _mapping.L1.Copy(_mapping.L1.Length, ~Qcow2Format.Copied);
-
-            // Counts first: more of them than needed is a leak, fewer would be a loss.
-            Check(await CountTreeAsync(l1, isUp: true), "Could not count the snapshot's clusters");
-            Check(await _file.WriteTableAsync(place, l1, 0, l1.Length), "Could not write the snapshot's L1 table");
-            for (int i = l1.Next(0); i < l1.Length; i = l1.Next(i + 1))
+            Qcow2Snapshot made = snapshot with { Id = NextId(), L1Offset = place, L1Entries = l1.Length, DiskBytes = Header.Size };
+            List<Qcow2Snapshot> all = [.. _snapshots, made];
+            bool isCounted = false;
+            byte[] table = Qcow2SnapshotTable.Write(all);
+            long tablePlace;
+            try
             {
-                if (_mapping.L1[i] != l1[i])
+                // Counts first: more of them than needed is a leak, fewer would be a loss.
+                Check(await CountTreeAsync(l1, isUp: true), "Could not count the snapshot's clusters");
+                isCounted = true;
+                Check(await _file.WriteTableAsync(place, l1, 0, l1.Length), "Could not write the snapshot's L1 table");
+                for (int i = l1.Next(0); i < l1.Length; i = l1.Next(i + 1))
                 {
-                    _mapping.SetL1(i, l1[i]);
+                    if (_mapping.L1[i] != l1[i])
+                    {
+                        _mapping.SetL1(i, l1[i]);
+                    }
                 }
+
+                Check(await ClearCopiedAsync(l1), "Could not update L2 tables");
+                Check(await _metadata.WriteAsync(), "Could not write metadata");
+                tablePlace = await PlaceSnapshotsAsync(table);
+            }
+            catch (QapiException)
+            {
+                if (isCounted && await CountTreeAsync(l1, isUp: false) >= 0)
+                {
+                    await FixCopiedAsync();
+                }
+
+                await _metadata.FreeNowAsync(place, Math.Max(bytes, 1));
+                throw;
             }
 
-            Check(await ClearCopiedAsync(l1), "Could not update L2 tables");
-            Check(await _metadata.WriteAsync(), "Could not write metadata");
-            Qcow2Snapshot made = snapshot with { Id = NextId(), L1Offset = place, L1Entries = l1.Length, DiskBytes = Header.Size };
-            await StoreSnapshotsAsync([.. _snapshots, made]);
+            await SwitchSnapshotsAsync(all, tablePlace, table.Length);
             return made;
         }
         finally
@@ -243,14 +262,31 @@ public sealed partial class Qcow2Driver
     private async IoTask StoreSnapshotsAsync(List<Qcow2Snapshot> snapshots)
     {
         byte[] table = Qcow2SnapshotTable.Write(snapshots);
-        long place = 0;
-        if (table.Length > 0)
+        await SwitchSnapshotsAsync(snapshots, await PlaceSnapshotsAsync(table), table.Length);
+    }
+
+    /// <summary>Writes a table of snapshots to a new place, to which nothing refers yet; 0 for an empty one.</summary>
+    private async IoTask<long> PlaceSnapshotsAsync(byte[] table)
+    {
+        if (table.Length == 0)
         {
-            place = await _metadata.Refcounts.AllocateAsync((table.Length + Header.ClusterBytes - 1) >> Header.ClusterBits);
-            Check((int)Math.Min(place, 0), "Could not allocate the snapshot table");
-            Check(await _file.WriteBytesAsync(place, table), "Could not write the snapshot table");
+            return 0;
         }
 
+        long place = await _metadata.Refcounts.AllocateAsync((table.Length + Header.ClusterBytes - 1) >> Header.ClusterBits);
+        Check((int)Math.Min(place, 0), "Could not allocate the snapshot table");
+        int result = await _file.WriteBytesAsync(place, table);
+        if (result < 0)
+        {
+            await _metadata.FreeNowAsync(place, table.Length);
+            Check(result, "Could not write the snapshot table");
+        }
+
+        return place;
+    }
+
+    private async IoTask SwitchSnapshotsAsync(List<Qcow2Snapshot> snapshots, long place, int bytes)
+    {
         Check(await _metadata.WriteAsync(), "Could not write metadata");
         Check(await _metadata.WriteRefcountsAsync(), "Could not write metadata");
         Check(await _file.BarrierAsync(), "Could not write metadata");
@@ -261,18 +297,32 @@ public sealed partial class Qcow2Driver
         _metadata.NeedsBarrier();
         _metadata.FreeLater(Header.SnapshotsOffset, _metadata.SnapshotTableBytes);
         _metadata.Header = Header with { SnapshotCount = snapshots.Count, SnapshotsOffset = place };
-        _metadata.SnapshotTableBytes = table.Length;
+        _metadata.SnapshotTableBytes = bytes;
         _metadata.LocateTables();
         _snapshots = snapshots;
         await MapSnapshotsAsync();
     }
 
     /// <summary>Counts all that a tree of tables refers to once more, or once less: data and L2 tables.</summary>
+    /// <returns>0; or a negative errno, with counts that were to grow as they were.</returns>
     private async IoTask<int> CountTreeAsync(Qcow2Table l1, bool isUp)
     {
+        var (result, steps) = await CountTreeAsync(l1, isUp, long.MaxValue);
+        if (result < 0 && isUp)
+        {
+            await CountTreeAsync(l1, isUp: false, steps);
+        }
+
+        return result;
+    }
+
+    /// <summary>As the other, for some entries alone; tells how many were counted.</summary>
+    private async IoTask<(int Result, long Steps)> CountTreeAsync(Qcow2Table l1, bool isUp, long limit)
+    {
         int result = 0;
+        long steps = 0;
         using NativeBuffer table = new(Header.ClusterBytes);
-        for (int i = l1.Next(0); i < l1.Length && result >= 0; i = l1.Next(i + 1))
+        for (int i = l1.Next(0); i < l1.Length && result >= 0 && steps < limit; i = l1.Next(i + 1))
         {
             long place = (long)(l1[i] & Qcow2Format.OffsetMask);
             if (place == 0)
@@ -282,25 +332,27 @@ public sealed partial class Qcow2Driver
 
             if ((place & (Header.ClusterBytes - 1)) != 0)
             {
-                return BlockResult.Io;
+                return (BlockResult.Io, steps);
             }
 
             result = await _file.ReadAsync(place, table, 0, table.Length);
-            for (int k = 0; k < 1 << Header.L2Bits && result >= 0; k++)
+            for (int k = 0; k < 1 << Header.L2Bits && result >= 0 && steps < limit; k++)
             {
                 result = await CountEntryAsync(_mapping.Entry(table.Span, k), isUp);
+                steps += result >= 0 ? 1 : 0;
             }
 
-            if (result >= 0)
+            if (result >= 0 && steps < limit)
             {
                 result = await _metadata.Refcounts.UpdateAsync(place, Header.ClusterBytes, isUp);
+                steps += result >= 0 ? 1 : 0;
             }
 
             // What becomes free is told to the file table by table, not kept until the last one.
             await _metadata.DiscardAsync();
         }
 
-        return result;
+        return (result, steps);
     }
 
     private IoTask<int> CountEntryAsync(ulong entry, bool isUp)

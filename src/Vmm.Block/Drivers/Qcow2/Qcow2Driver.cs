@@ -123,9 +123,10 @@ public sealed partial class Qcow2Driver : BlockDriver
             {
                 await StoreBitmapsAsync();
             }
-            catch (QapiException)
+            catch (QapiException exception)
             {
                 // They stay marked as in use.
+                Node.Graph.Warn($"Lost persistent bitmaps during inactivation of node '{Node.Name}': {exception.Desc}");
             }
 
             // A failure leaves clusters that are counted too often, and the mark of stale refcounts.

@@ -6,6 +6,8 @@ namespace Vmm.Block.Drivers.Qcow2;
 /// <summary>The first cluster of an image as bytes.</summary>
 internal static class Qcow2HeaderWriter
 {
+    private const int RoomForNames = 4096;
+
     /// <summary>The header with its extensions and the backing file's name; null when that does not fit into a cluster.</summary>
     internal static byte[]? TryWrite(this Qcow2Header header)
     {
@@ -29,7 +31,8 @@ internal static class Qcow2HeaderWriter
             fits &= Append(bytes, ref position, Qcow2Format.ExtensionDataFile, Encoding.UTF8.GetBytes(dataFile));
         }
 
-        if (header.Version >= 3)
+        // For people only: what is needed must find room first.
+        if (header.Version >= 3 && bytes.Length - position >= RoomForNames)
         {
             fits &= Append(bytes, ref position, Qcow2Format.ExtensionFeatureNames, Qcow2FeatureNames.Write());
         }
