@@ -1,4 +1,6 @@
+using Vmm.Block.Backend;
 using Vmm.Block.Graph;
+using Vmm.EventLoop;
 using Vmm.EventLoop.Tasks;
 using Vmm.Qapi;
 
@@ -149,5 +151,36 @@ public sealed class GraphTests : BlockFixture
         BlockStatus data = Loop.RunUntil(node.StatusAsync(1 << 19, 1 << 19));
         Assert.That(data.Flags & (BlockStatusFlags.Data | BlockStatusFlags.OffsetValid), Is.EqualTo(BlockStatusFlags.Data | BlockStatusFlags.OffsetValid));
         Assert.That(data.Bytes, Is.EqualTo(65536));
+    }
+
+    [Test]
+    public void NodesThatShareRequestsShareALoop()
+    {
+        using IOThread thread = new("io", Loop.Clocks);
+        BlockNode disk = Open("{'driver': 'null-co', 'node-name': 'disk', 'read-zeroes': true}");
+        BlockNode target = Open("{'driver': 'null-co', 'node-name': 'target'}");
+        BlockBackend user = new(Graph, "d");
+        user.SetPermissions(BlockPermissions.ConsistentRead | BlockPermissions.Write, BlockPermissions.All);
+        user.Insert(disk);
+        Loop.RunUntil(user.SetLoopAsync(thread.Loop));
+        BlockNode above = Open("{'driver': 'raw', 'node-name': 'above', 'file': 'disk'}");
+        BlockNode overlay = Open("{'driver': 'raw', 'node-name': 'top', 'file': {'driver': 'null-co', 'read-zeroes': true} }");
+        Graph.AddMonitorOwned(overlay);
+        Loop.RunUntil(Graph.AppendAsync(overlay, above));
+        Assert.That(Graph.Nodes.Where(n => n != target).Select(static n => n.Loop), Is.All.SameAs(thread.Loop), "nodes come to those that are in use");
+        Assert.That(target.Loop, Is.SameAs(Loop));
+
+        // Who is in use on another loop can neither come nor be followed.
+        BlockBackend other = new(Graph, "o");
+        other.SetPermissions(BlockPermissions.ConsistentRead, BlockPermissions.All);
+        other.Insert(target);
+        QapiException? error = Assert.Throws<QapiException>(() => Open("{'driver': 'blkverify', 'test': 'top', 'raw': 'target'}"));
+        Assert.That(error!.Desc, Is.EqualTo("Cannot change iothread of active block backend"));
+        Assert.That(target.Loop, Is.SameAs(Loop));
+
+        // What is left of the chain when its user has gone serves on the main loop again.
+        user.Remove();
+        Assert.That(Graph.Nodes.Select(static n => n.Loop), Is.All.SameAs(Loop));
+        Assert.That(Read(above, 0, 512), Is.EqualTo(new byte[512]));
     }
 }

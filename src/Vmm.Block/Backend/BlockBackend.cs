@@ -120,6 +120,7 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
         {
             _graph.Detach(_root);
             _root = null;
+            _graph.LeaveLoop(Loop);
         }
 
         return node;
@@ -231,7 +232,7 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
             return;
         }
 
-        if (_root is { } root)
+        if (_root is { } root && root.Node.Loop != loop)
         {
             await root.Node.DrainAsync();
             try
@@ -244,6 +245,14 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
             }
         }
 
+        EventLoop.EventLoop old = Loop;
+        OnLoopChanged(loop);
+        _graph.LeaveLoop(old);
+    }
+
+    /// <inheritdoc/>
+    public void OnLoopChanged(EventLoop.EventLoop loop)
+    {
         Loop = loop;
         _throttle?.MoveTo(loop);
     }

@@ -17,6 +17,11 @@ public interface IBlockParent
 
     /// <summary>The node has another size.</summary>
     void OnResized(BlockEdge edge);
+
+    /// <summary>The node has another home loop. Only for users without permissions: who is at work keeps the node where it is.</summary>
+    void OnLoopChanged(EventLoop.EventLoop loop)
+    {
+    }
 }
 
 /// <summary>A parent's use of a node: an edge of the graph. Made and removed by <see cref="BlockGraph"/>. Home: main loop.</summary>

@@ -43,7 +43,7 @@ public sealed partial class BlockGraph
             }
 
             _order.Add(node);
-            await node.Driver.OpenAsync();
+            await OpenDriverAsync(node);
             isOpened = true;
             if (hints.Backing is not null && !node.Driver.SupportsBacking)
             {
@@ -102,6 +102,26 @@ public sealed partial class BlockGraph
         {
             await CloseIfUnusedAsync(target);
             throw;
+        }
+    }
+
+    // A child that is at work on another loop has made that one the node's home.
+    private async IoTask OpenDriverAsync(BlockNode node)
+    {
+        if (node.Loop == MainLoop)
+        {
+            await node.Driver.OpenAsync();
+            return;
+        }
+
+        await node.Loop.SwitchTo();
+        try
+        {
+            await node.Driver.OpenAsync();
+        }
+        finally
+        {
+            await MainLoop.SwitchTo();
         }
     }
 

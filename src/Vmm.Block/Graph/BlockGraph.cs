@@ -102,6 +102,11 @@ public sealed partial class BlockGraph
     {
         MainLoop.AssertOnHomeLoop();
         BlockEdge edge = new(name, parent, node, role) { Permissions = needed, Shared = shared };
+        if (edge.ParentNode is { } user)
+        {
+            ShareLoop(user, node);
+        }
+
         node.AddParent(edge);
         edge.ParentNode?.AddChild(edge);
         if (node.IsQuiesced)
@@ -205,6 +210,11 @@ public sealed partial class BlockGraph
             moved.Add(edge);
         }
 
+        if (to.Loop != from.Loop)
+        {
+            MoveToLoop(to, null, from.Loop);
+        }
+
         List<BlockNode> concerned = [from, to];
         foreach (BlockEdge edge in moved)
         {
@@ -229,33 +239,6 @@ public sealed partial class BlockGraph
 
             PermissionUpdate.Run([.. concerned]);
             throw;
-        }
-    }
-
-    /// <summary>Makes another loop the home of a node, of all below it and of all their users. Drained.</summary>
-    /// <param name="node">The node.</param>
-    /// <param name="mover">The user for whom it moves; it follows by itself.</param>
-    /// <param name="loop">The loop.</param>
-    /// <exception cref="QapiException">Another user cannot follow; nothing has changed.</exception>
-    public void MoveToLoop(BlockNode node, IBlockParent mover, EventLoop.EventLoop loop)
-    {
-        HashSet<BlockNode> nodes = [];
-        Collect(node, nodes);
-        foreach (BlockNode moved in nodes)
-        {
-            foreach (BlockEdge edge in moved.Parents)
-            {
-                if (edge.ParentNode is null && edge.Parent != mover && edge.Permissions != BlockPermissions.None)
-                {
-                    throw new QapiException("Cannot change iothread of active block backend");
-                }
-            }
-        }
-
-        foreach (BlockNode moved in nodes)
-        {
-            moved.Loop = loop;
-            moved.Driver.OnLoopChanged();
         }
     }
 
@@ -374,28 +357,6 @@ public sealed partial class BlockGraph
         if (from.Length != to.Length)
         {
             edge.Parent.OnResized(edge);
-        }
-    }
-
-    // A node moves with all that use it and all that it uses: they share its requests.
-    private static void Collect(BlockNode node, HashSet<BlockNode> nodes)
-    {
-        if (!nodes.Add(node))
-        {
-            return;
-        }
-
-        foreach (BlockEdge edge in node.Children)
-        {
-            Collect(edge.Node, nodes);
-        }
-
-        foreach (BlockEdge edge in node.Parents)
-        {
-            if (edge.ParentNode is { } parent)
-            {
-                Collect(parent, nodes);
-            }
         }
     }
 
