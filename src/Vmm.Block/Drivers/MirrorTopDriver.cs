@@ -8,7 +8,7 @@ namespace Vmm.Block.Drivers;
 internal interface IMirrorWriter
 {
     /// <summary>Waits until the range may be written, and keeps copies off it.</summary>
-    IoTask<bool> BeginAsync(long offset, long bytes);
+    IoTask BeginAsync(long offset, long bytes);
 
     /// <summary>The source has been written.</summary>
     /// <param name="offset">Begin of the range.</param>
@@ -16,8 +16,7 @@ internal interface IMirrorWriter
     /// <param name="data">What was written; null for zeroes.</param>
     /// <param name="isDiscard">The range was forgotten.</param>
     /// <param name="result">The source's result.</param>
-    /// <param name="wasClean">What <see cref="BeginAsync"/> has said.</param>
-    IoTask EndAsync(long offset, long bytes, IoVectors? data, bool isDiscard, int result, bool wasClean);
+    IoTask EndAsync(long offset, long bytes, IoVectors? data, bool isDiscard, int result);
 }
 
 /// <summary>
@@ -69,25 +68,25 @@ public sealed class MirrorTopDriver(bool isCommit) : FilterDriver
 
     private async IoTask<int> WriteBothAsync(IMirrorWriter writer, long offset, IoVectors data, BlockRequestFlags flags)
     {
-        bool wasClean = await writer.BeginAsync(offset, data.Size);
+        await writer.BeginAsync(offset, data.Size);
         int result = await base.WriteAsync(offset, data, flags);
-        await writer.EndAsync(offset, data.Size, data, isDiscard: false, result, wasClean);
+        await writer.EndAsync(offset, data.Size, data, isDiscard: false, result);
         return result;
     }
 
     private async IoTask<int> ZeroBothAsync(IMirrorWriter writer, long offset, long bytes, BlockRequestFlags flags)
     {
-        bool wasClean = await writer.BeginAsync(offset, bytes);
+        await writer.BeginAsync(offset, bytes);
         int result = await base.WriteZeroesAsync(offset, bytes, flags);
-        await writer.EndAsync(offset, bytes, null, isDiscard: false, result, wasClean);
+        await writer.EndAsync(offset, bytes, null, isDiscard: false, result);
         return result;
     }
 
     private async IoTask<int> DiscardBothAsync(IMirrorWriter writer, long offset, long bytes)
     {
-        bool wasClean = await writer.BeginAsync(offset, bytes);
+        await writer.BeginAsync(offset, bytes);
         int result = await base.DiscardAsync(offset, bytes);
-        await writer.EndAsync(offset, bytes, null, isDiscard: true, result, wasClean);
+        await writer.EndAsync(offset, bytes, null, isDiscard: true, result);
         return result;
     }
 }

@@ -8,6 +8,7 @@ internal sealed class MirrorDirty(long length, long granularity) : IWriteObserve
 {
     private readonly Lock _gate = new();
     private readonly BitSet _bits = new(length, granularity);
+    private readonly List<(long Start, long End)> _copied = [];
     private long _cursor;
 
     /// <summary>Bytes to copy, in whole granules.</summary>
@@ -30,6 +31,11 @@ internal sealed class MirrorDirty(long length, long granularity) : IWriteObserve
     {
         lock (_gate)
         {
+            if (TryForgive(offset, offset + bytes))
+            {
+                return;
+            }
+
             _bits.Set(offset, bytes);
         }
 
@@ -45,30 +51,46 @@ internal sealed class MirrorDirty(long length, long granularity) : IWriteObserve
         }
     }
 
+    /// <summary>
+    /// A range is about to be written by someone who writes it to the target as well: the next report of this write means nothing. What covers whole
+    /// granules need not be copied any more.
+    /// </summary>
+    public void BeginCopied(long offset, long bytes)
+    {
+        lock (_gate)
+        {
+            long mask = _bits.Granularity - 1;
+            long end = offset + bytes;
+            long wholeStart = (offset + mask) & ~mask;
+            long wholeEnd = end >= _bits.Length ? _bits.Length : end & ~mask;
+            if (wholeEnd > wholeStart)
+            {
+                _bits.Reset(wholeStart, wholeEnd - wholeStart);
+            }
+
+            _copied.Add((offset, end));
+        }
+    }
+
+    /// <summary>Ends <see cref="BeginCopied"/>; true when both sides have the write, else it is to be copied.</summary>
+    public void EndCopied(long offset, long bytes, bool isCopied)
+    {
+        lock (_gate)
+        {
+            _copied.Remove((offset, offset + bytes));
+            if (!isCopied)
+            {
+                _bits.Set(offset, bytes);
+            }
+        }
+    }
+
     /// <summary>Marks a range to be copied.</summary>
     public void Add(long offset, long bytes)
     {
         lock (_gate)
         {
             _bits.Set(offset, bytes);
-        }
-    }
-
-    /// <summary>True when nothing of a range is to be copied.</summary>
-    public bool IsClean(long offset, long bytes)
-    {
-        lock (_gate)
-        {
-            return _bits.NextDirty(offset, offset + bytes) < 0;
-        }
-    }
-
-    /// <summary>A range has been copied.</summary>
-    public void Take(long offset, long bytes)
-    {
-        lock (_gate)
-        {
-            _bits.Reset(offset, bytes);
         }
     }
 
@@ -92,5 +114,22 @@ internal sealed class MirrorDirty(long length, long granularity) : IWriteObserve
             _cursor = offset + bytes;
             return true;
         }
+    }
+
+    // The node may have extended the write to what it can address, with what was there. Another write of the same range is marked.
+    private bool TryForgive(long start, long end)
+    {
+        long mask = _bits.Granularity - 1;
+        for (int i = 0; i < _copied.Count; i++)
+        {
+            (long from, long to) = _copied[i];
+            if (start <= from && end >= to && start >= (from & ~mask) && end <= ((to + mask) & ~mask))
+            {
+                _copied.RemoveAt(i);
+                return true;
+            }
+        }
+
+        return false;
     }
 }

@@ -12,35 +12,37 @@ public sealed partial class MirrorJob : IMirrorWriter
     private readonly RangeLock _ranges = new();
 
     /// <inheritdoc/>
-    async IoTask<bool> IMirrorWriter.BeginAsync(long offset, long bytes)
+    async IoTask IMirrorWriter.BeginAsync(long offset, long bytes)
     {
         (long start, long end) = Granules(offset, bytes);
         await _ranges.EnterAsync(start, end);
-        return _dirty.IsClean(start, end - start);
+        _dirty.BeginCopied(offset, bytes);
     }
 
     /// <inheritdoc/>
-    async IoTask IMirrorWriter.EndAsync(long offset, long bytes, IoVectors? data, bool isDiscard, int result, bool wasClean)
+    async IoTask IMirrorWriter.EndAsync(long offset, long bytes, IoVectors? data, bool isDiscard, int result)
     {
-        (long start, long end) = Granules(offset, bytes);
+        int copied = result;
         if (result >= 0)
         {
-            int copied = isDiscard ? await _targetNode.DiscardAsync(offset, bytes)
+            copied = isDiscard ? await _targetNode.DiscardAsync(offset, bytes)
                 : data is null ? await _targetNode.WriteZeroesAsync(offset, bytes, _mirror.Unmaps ? BlockRequestFlags.MayUnmap : BlockRequestFlags.None)
                 : await _targetNode.WriteAsync(offset, data);
-            if (copied < 0)
-            {
-                // The guest's write counts all the same; the range is copied again, or the job ends.
-                Manager.Graph.MainLoop.RunOrPost(() => OnActiveError(copied));
-            }
-            else if (wasClean || (offset == start && offset + bytes >= Math.Min(end, _source.Length)))
-            {
-                _dirty.Take(start, end - start);
-            }
         }
 
+        // A granule of which a part is written stays to be copied, if it was.
+        _dirty.EndCopied(offset, bytes, copied >= 0);
+        if (result >= 0 && copied < 0)
+        {
+            // The guest's write counts all the same; the range is copied again, or the job ends.
+            PostActiveError(copied);
+        }
+
+        (long start, long end) = Granules(offset, bytes);
         _ranges.Exit(start, end);
     }
+
+    private void PostActiveError(int error) => Manager.Graph.MainLoop.RunOrPost(() => OnActiveError(error));
 
     private void OnActiveError(int error)
     {

@@ -228,9 +228,16 @@ public sealed partial class MirrorJob : Job
     /// <inheritdoc/>
     protected override async IoTask CleanAsync()
     {
+        if (_filter.Writer is not null)
+        {
+            // What has been written to the source is still written to the target.
+            await _top.DrainAsync();
+            _filter.Writer = null;
+            _top.DrainEnd();
+        }
+
         EndUses();
         Unfreeze();
-        _filter.Writer = null;
         _source.RemoveObserver(_dirty);
         _target.Remove();
         Manager.Graph.ReplaceNode(_top, _source);
