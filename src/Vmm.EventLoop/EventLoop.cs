@@ -251,22 +251,18 @@ public sealed partial class EventLoop : IDisposable
 
     private int Wait(bool block)
     {
-        long timeout = 0;
-        if (block)
-        {
-            // From here on, whoever adds work wakes us; what came before is seen by the checks below.
-            Interlocked.Exchange(ref _waiting, 1);
-            timeout = HasQueued || HasAlwaysReady || _stop ? 0 : TimeoutNs();
-        }
-
         _lock?.Exit();
-        int ready = _epoll.Wait(timeout);
-        if (block)
-        {
-            Interlocked.Exchange(ref _waiting, 0);
-        }
-
+        int ready = !block ? _epoll.Wait(0) : _expectsSoon && !HasAlwaysReady ? WaitExpecting() : Sleep();
         _lock?.Enter();
+        return ready;
+    }
+
+    private int Sleep()
+    {
+        // From here on, whoever adds work wakes us; what came before is seen by the checks below.
+        Interlocked.Exchange(ref _waiting, 1);
+        int ready = _epoll.Wait(HasQueued || HasAlwaysReady || _stop ? 0 : TimeoutNs());
+        Interlocked.Exchange(ref _waiting, 0);
         return ready;
     }
 

@@ -543,6 +543,7 @@ internal sealed partial class NbdConnection
                 _socket.Close();
             }
 
+            _socket.Loop.ExpectSoon();
             _batch.Clear();
             while (_sending.TryDequeue(out NbdRequest? sent))
             {

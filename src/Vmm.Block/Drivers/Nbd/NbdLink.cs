@@ -165,6 +165,7 @@ internal sealed class NbdLink
             }
 
             int result = await _socket.WriteAsync(_batch);
+            _socket.Loop.ExpectSoon();
             _batch.Clear();
             while (_sending.TryDequeue(out Slot? sent))
             {

@@ -90,6 +90,7 @@ internal sealed class VhostUserRing : IDisposable
         else
         {
             _call?.Signal();
+            _loop.ExpectSoon();
         }
     }
 
