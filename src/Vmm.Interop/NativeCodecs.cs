@@ -20,7 +20,8 @@ public enum CodecResult
 /// time, on any thread, and keeps its memory for the next call.
 /// </summary>
 /// <param name="windowBits">Binary logarithm of the window; negative for streams without header and sum.</param>
-public sealed unsafe class RawDeflate(int windowBits = RawDeflate.RawWindow) : IDisposable
+/// <param name="level">How hard to compress, 1 to 9.</param>
+public sealed unsafe class RawDeflate(int windowBits = RawDeflate.RawWindow, int level = RawDeflate.UsualLevel) : IDisposable
 {
     /// <summary>The window of qcow2.</summary>
     public const int RawWindow = -12;
@@ -28,16 +29,20 @@ public sealed unsafe class RawDeflate(int windowBits = RawDeflate.RawWindow) : I
     /// <summary>The window of streams in zlib's format.</summary>
     public const int ZlibWindow = 15;
 
+    /// <summary>The library's own choice between speed and size.</summary>
+    public const int UsualLevel = -1;
+
+    /// <summary>The fastest level that compresses.</summary>
+    public const int FastestLevel = 1;
+
     private const int Finish = 4;
     private const int StreamEnd = 1;
-
-    private static readonly Lazy<nint> s_library = new(static () => NativeCodecLibrary.Load("libz.so.1"));
 
     private Stream* _inflate;
     private Stream* _deflate;
 
     /// <summary>The library is there.</summary>
-    public static bool IsAvailable => s_library.Value != 0;
+    public static bool IsAvailable => Library.Handle != 0;
 
     /// <summary>Decompresses until the output is full or the stream ends; input behind the end is ignored.</summary>
     public CodecResult Decompress(ReadOnlySpan<byte> source, Span<byte> destination) => Decompress(source, destination, out _);
@@ -46,17 +51,17 @@ public sealed unsafe class RawDeflate(int windowBits = RawDeflate.RawWindow) : I
     public CodecResult Decompress(ReadOnlySpan<byte> source, Span<byte> destination, out int written)
     {
         written = 0;
-        if (_inflate is null && !Init("inflateInit2_", ref _inflate, isDeflate: false))
+        if (_inflate is null && !Init(ref _inflate, isDeflate: false))
         {
             return CodecResult.Failed;
         }
 
-        if (((delegate* unmanaged<Stream*, int>)Symbol("inflateReset"))(_inflate) != 0)
+        if (Library.InflateReset(_inflate) != 0)
         {
             return CodecResult.Failed;
         }
 
-        int result = Run("inflate", _inflate, source, destination);
+        int result = Run(Library.Inflate, _inflate, source, destination);
         written = destination.Length - (int)_inflate->AvailableOut;
 
         // The stream may go on for what the output has no room for.
@@ -70,17 +75,17 @@ public sealed unsafe class RawDeflate(int windowBits = RawDeflate.RawWindow) : I
     public CodecResult Compress(ReadOnlySpan<byte> source, Span<byte> destination, out int written)
     {
         written = 0;
-        if (_deflate is null && !Init("deflateInit2_", ref _deflate, isDeflate: true))
+        if (_deflate is null && !Init(ref _deflate, isDeflate: true))
         {
             return CodecResult.Failed;
         }
 
-        if (((delegate* unmanaged<Stream*, int>)Symbol("deflateReset"))(_deflate) != 0)
+        if (Library.DeflateReset(_deflate) != 0)
         {
             return CodecResult.Failed;
         }
 
-        int result = Run("deflate", _deflate, source, destination);
+        int result = Run(Library.Deflate, _deflate, source, destination);
         written = destination.Length - (int)_deflate->AvailableOut;
         return result == StreamEnd ? CodecResult.Ok : result is 0 or -5 ? CodecResult.NoSpace : CodecResult.Failed;
     }
@@ -88,21 +93,19 @@ public sealed unsafe class RawDeflate(int windowBits = RawDeflate.RawWindow) : I
     /// <inheritdoc/>
     public void Dispose()
     {
-        End("inflateEnd", ref _inflate);
-        End("deflateEnd", ref _deflate);
+        End(isDeflate: false, ref _inflate);
+        End(isDeflate: true, ref _deflate);
         GC.SuppressFinalize(this);
     }
 
     /// <summary>Frees the library's memory.</summary>
     ~RawDeflate()
     {
-        End("inflateEnd", ref _inflate);
-        End("deflateEnd", ref _deflate);
+        End(isDeflate: false, ref _inflate);
+        End(isDeflate: true, ref _deflate);
     }
 
-    private static void* Symbol(string name) => (void*)NativeLibrary.GetExport(s_library.Value, name);
-
-    private bool Init(string name, ref Stream* stream, bool isDeflate)
+    private bool Init(ref Stream* stream, bool isDeflate)
     {
         if (!IsAvailable)
         {
@@ -114,9 +117,9 @@ public sealed unsafe class RawDeflate(int windowBits = RawDeflate.RawWindow) : I
         fixed (byte* version = "1.2.11\0"u8)
         {
             result = isDeflate
-                ? ((delegate* unmanaged<Stream*, int, int, int, int, int, byte*, int, int>)Symbol(name))(
-                    made, -1, 8, windowBits, 9, 0, version, sizeof(Stream))
-                : ((delegate* unmanaged<Stream*, int, byte*, int, int>)Symbol(name))(made, windowBits, version, sizeof(Stream));
+                ? ((delegate* unmanaged<Stream*, int, int, int, int, int, byte*, int, int>)Library.Symbol("deflateInit2_"))(
+                    made, level, 8, windowBits, 9, 0, version, sizeof(Stream))
+                : ((delegate* unmanaged<Stream*, int, byte*, int, int>)Library.Symbol("inflateInit2_"))(made, windowBits, version, sizeof(Stream));
         }
 
         if (result != 0)
@@ -129,7 +132,7 @@ public sealed unsafe class RawDeflate(int windowBits = RawDeflate.RawWindow) : I
         return true;
     }
 
-    private static int Run(string name, Stream* stream, ReadOnlySpan<byte> source, Span<byte> destination)
+    private static int Run(delegate* unmanaged<Stream*, int, int> run, Stream* stream, ReadOnlySpan<byte> source, Span<byte> destination)
     {
         fixed (byte* input = source)
         fixed (byte* output = destination)
@@ -138,21 +141,33 @@ public sealed unsafe class RawDeflate(int windowBits = RawDeflate.RawWindow) : I
             stream->AvailableIn = (uint)source.Length;
             stream->NextOut = output;
             stream->AvailableOut = (uint)destination.Length;
-            int result = ((delegate* unmanaged<Stream*, int, int>)Symbol(name))(stream, Finish);
+            int result = run(stream, Finish);
             stream->NextIn = null;
             stream->NextOut = null;
             return result;
         }
     }
 
-    private static void End(string name, ref Stream* stream)
+    private static void End(bool isDeflate, ref Stream* stream)
     {
         if (stream is not null)
         {
-            ((delegate* unmanaged<Stream*, int>)Symbol(name))(stream);
+            ((delegate* unmanaged<Stream*, int>)Library.Symbol(isDeflate ? "deflateEnd" : "inflateEnd"))(stream);
             NativeMemory.Free(stream);
             stream = null;
         }
+    }
+
+    // What is called once for each piece of data is looked up once.
+    private static class Library
+    {
+        internal static readonly nint Handle = NativeCodecLibrary.Load("libz.so.1");
+        internal static readonly delegate* unmanaged<Stream*, int, int> Deflate = (delegate* unmanaged<Stream*, int, int>)Symbol("deflate");
+        internal static readonly delegate* unmanaged<Stream*, int, int> Inflate = (delegate* unmanaged<Stream*, int, int>)Symbol("inflate");
+        internal static readonly delegate* unmanaged<Stream*, int> DeflateReset = (delegate* unmanaged<Stream*, int>)Symbol("deflateReset");
+        internal static readonly delegate* unmanaged<Stream*, int> InflateReset = (delegate* unmanaged<Stream*, int>)Symbol("inflateReset");
+
+        internal static void* Symbol(string name) => NativeCodecLibrary.Symbol(Handle, name);
     }
 
     // z_stream of zlib.h.
@@ -268,4 +283,7 @@ public static unsafe class Zstandard
 internal static class NativeCodecLibrary
 {
     internal static nint Load(string name) => NativeLibrary.TryLoad(name, out nint library) ? library : 0;
+
+    // Null without the library, whose absence callers have asked for.
+    internal static unsafe void* Symbol(nint library, string name) => library == 0 ? null : (void*)NativeLibrary.GetExport(library, name);
 }

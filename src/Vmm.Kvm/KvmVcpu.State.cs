@@ -12,6 +12,7 @@ public sealed partial class KvmVcpu
     private const uint MsrTsc = 0x10;
     private const uint MsrMiscEnable = 0x1a0;
     private const uint MsrPat = 0x277;
+    private const uint MsrKernelGsBase = 0xc000_0102;
     private const uint MsrKvmWallClockNew = 0x4b564d00;
     private const uint MsrKvmSystemTimeNew = 0x4b564d01;
     private const ulong PatDefault = 0x0007040600070406;
@@ -254,6 +255,12 @@ public sealed partial class KvmVcpu
         if (_fd.GetXcrs(out KvmXcrs xcrs) == Errno.OK && xcrs.nr_xcrs > 0)
         {
             state.Xcr0 = xcrs.xcrs[0].value;
+        }
+
+        Span<KvmMsrEntry> kernelGs = [new KvmMsrEntry(MsrKernelGsBase, 0)];
+        if (_fd.GetMsrs(kernelGs) == 1)
+        {
+            state.KernelGsBase = kernelGs[0].data;
         }
 
         ReadFpu(state);

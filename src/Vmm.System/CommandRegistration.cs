@@ -9,6 +9,8 @@ using Vmm.Block.Throttling;
 using Vmm.Chardevs;
 using Vmm.Devices;
 using Vmm.Devices.Qmp;
+using Vmm.Dump;
+using Vmm.Dump.Qmp;
 using Vmm.EventLoop;
 using Vmm.Interop;
 using Vmm.Kvm;
@@ -66,6 +68,7 @@ internal static class CommandRegistration
         DeviceCommands devices = new(t.Tree, t.Devices);
         MachineCommands machine = new(t.Summary, t.Tree, t.Ram);
         MemorySaveCommands save = new(() => t.Machine(), t.Workers);
+        DumpCommands dumps = new(new GuestDumper(t.Run, monitors, () => t.Machine()), t.Run, t.Workers);
         YankCommands yank = new(t.Yank);
         ObjectCommands objects = new(t.Objects);
         QomCommands qom = new(t.Tree);
@@ -106,6 +109,7 @@ internal static class CommandRegistration
             new SnapshotCommands(transactions),
             throttling);
         DevicesCatalog.Register(table, chipset);
+        DumpCatalog.Register(table, dumps);
         KvmCatalog.Register(table, cpus, stats);
         MachinesCatalog.Register(table);
         PreconfigCommands preconfig = new(t.ExitPreconfig);
@@ -117,6 +121,7 @@ internal static class CommandRegistration
             BlockCatalog.RegisterHmp(terminal, new BlockHmpCommands(disks), new ExportHmpCommands(t.Exports, t.Drives, exports), new QemuIoHmpCommands(t.Blocks, t.Drives, static text => StdIo.Out.Write(text)));
             ChardevsCatalog.RegisterHmp(terminal, new ChardevHmpCommands(t.Chardevs, chardevs));
             DevicesCatalog.RegisterHmp(terminal, chipset);
+            DumpCatalog.RegisterHmp(terminal, new DumpHmpCommands(dumps));
             KvmCatalog.RegisterHmp(terminal, cpusHuman, memoryHuman, new StatsHmpCommands(stats, cpusHuman));
             MachinesCatalog.RegisterHmp(terminal, new BootCommands(t.Machine));
             SystemCatalog.RegisterHmp(terminal, logging, preconfig);

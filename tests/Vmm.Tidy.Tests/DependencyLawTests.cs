@@ -17,9 +17,10 @@ public sealed class DependencyLawTests
         ["Vmm.Devices"] = ["Vmm.ObjectModel"],
         ["Vmm.Block"] = ["Vmm.ObjectModel"],
         ["Vmm.Chardev"] = ["Vmm.ObjectModel"],
+        ["Vmm.Dump"] = ["Vmm.ObjectModel"],
         ["Vmm.Monitor"] = ["Vmm.Qapi", "Vmm.EventLoop"],
         ["Vmm.Machines"] = ["Vmm.Devices", "Vmm.Block", "Vmm.Chardev", "Vmm.Kvm", "Vmm.ObjectModel"],
-        ["Vmm.System"] = ["Vmm.Machines", "Vmm.Block", "Vmm.Monitor", "Vmm.Devices", "Vmm.Chardev", "Vmm.Kvm", "Vmm.ObjectModel", "Vmm.Qapi", "Vmm.EventLoop", "Vmm.Memory", "Vmm.Interop"],
+        ["Vmm.System"] = ["Vmm.Machines", "Vmm.Block", "Vmm.Monitor", "Vmm.Devices", "Vmm.Chardev", "Vmm.Dump", "Vmm.Kvm", "Vmm.ObjectModel", "Vmm.Qapi", "Vmm.EventLoop", "Vmm.Memory", "Vmm.Interop"],
     };
 
     private static readonly string[] s_mayBeUnsafe = ["Vmm.Interop", "Vmm.Memory"];

@@ -57,6 +57,9 @@ public sealed class CpuArchState
     /// <summary>IA32_EFER.</summary>
     public ulong Efer { get; set; }
 
+    /// <summary>IA32_KERNEL_GS_BASE: what SWAPGS exchanges the base of GS with.</summary>
+    public ulong KernelGsBase { get; set; }
+
     /// <summary>IA32_APIC_BASE.</summary>
     public ulong ApicBase { get; set; }
 

@@ -48,7 +48,11 @@ public sealed class RunCommands(RunControl run)
 
     /// <summary>Stops the vCPUs.</summary>
     [QmpCommand("stop", Since = "0.14")]
-    public void Stop() => run.Stop(RunState.Paused);
+    public void Stop()
+    {
+        run.ThrowIfHeld();
+        run.Stop(RunState.Paused);
+    }
 
     /// <summary>Lets the vCPUs run again.</summary>
     [QmpCommand("cont", Since = "0.14")]

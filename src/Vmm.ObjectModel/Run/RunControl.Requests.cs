@@ -76,6 +76,12 @@ public sealed partial class RunControl
             return;
         }
 
+        if (_holdReason is not null)
+        {
+            _heldWakeup = (int)reason;
+            return;
+        }
+
         Enter(RunState.Running);
         Volatile.Write(ref _wakeupRequest, (int)reason);
         _service.Schedule();
@@ -208,13 +214,14 @@ public sealed partial class RunControl
             return false;
         }
 
-        if (Take(ref _debugRequest, 0) != 0)
+        bool isHeld = _holdReason is not null;
+        if (!isHeld && Take(ref _debugRequest, 0) != 0)
         {
             any = true;
             Stop(RunState.Debug);
         }
 
-        if (Take(ref _suspendRequest, 0) != 0)
+        if (!isHeld && Take(ref _suspendRequest, 0) != 0)
         {
             any = true;
             Suspend();
@@ -228,6 +235,11 @@ public sealed partial class RunControl
             {
                 return false;
             }
+        }
+
+        if (isHeld)
+        {
+            return any;
         }
 
         cause = (ShutdownCause)Take(ref _resetRequest, 0);

@@ -78,9 +78,6 @@ public sealed partial class RunControl : IRunControl
     /// <summary>Which <see cref="WakeupReason"/>s wake the guest, as a set of bits 1 &lt;&lt; reason; all by default.</summary>
     public uint WakeupReasons { get; set; } = uint.MaxValue;
 
-    /// <summary>A reason to refuse "cont", null when there is none; set by migration, dump and the like.</summary>
-    public Func<string?>? ContinueBlocker { get; set; }
-
     /// <summary>Told once, on the main loop, that the process is to end with <see cref="ExitStatus"/>. By default the main loop stops.</summary>
     public Action? Exit { get; set; }
 
@@ -143,11 +140,7 @@ public sealed partial class RunControl : IRunControl
             throw new QapiException("Migration is not finalized yet");
         }
 
-        if (ContinueBlocker?.Invoke() is { } reason)
-        {
-            throw new QapiException(reason);
-        }
-
+        ThrowIfHeld();
         Start();
     }
 

@@ -1,0 +1,31 @@
+namespace Vmm.Dump;
+
+/// <summary>How far a dump is. Any thread.</summary>
+/// <param name="total">Bytes of guest memory to dump.</param>
+internal sealed class DumpProgress(ulong total)
+{
+    private long _completed;
+    private volatile bool _isCancelled;
+
+    /// <summary>Bytes of guest memory to dump.</summary>
+    internal ulong Total => total;
+
+    /// <summary>Bytes of guest memory that are dumped; never less than before.</summary>
+    internal ulong Completed => (ulong)Volatile.Read(ref _completed);
+
+    /// <summary>Counts bytes.</summary>
+    internal void Add(ulong bytes) => Interlocked.Add(ref _completed, (long)bytes);
+
+    /// <summary>The process ends, or another thread of the dump has failed.</summary>
+    internal void Cancel() => _isCancelled = true;
+
+    /// <summary>Ends a thread of a dump that is given up.</summary>
+    /// <exception cref="OperationCanceledException">It is.</exception>
+    internal void ThrowIfCancelled()
+    {
+        if (_isCancelled)
+        {
+            throw new OperationCanceledException();
+        }
+    }
+}

@@ -1,0 +1,80 @@
+namespace Vmm.Dump.Guest;
+
+/// <summary>Guest-physical memory and where the guest has it in its linear address space.</summary>
+/// <param name="Physical">Guest-physical address.</param>
+/// <param name="Linear">Linear address; equal to the physical one where the guest does not page.</param>
+/// <param name="Length">Bytes.</param>
+public readonly record struct MemoryMapping(ulong Physical, ulong Linear, ulong Length)
+{
+    /// <summary>What linear addresses have more than physical ones.</summary>
+    public ulong Shift => Linear - Physical;
+}
+
+/// <summary>
+/// Mappings as they are found in page tables, and as a core file lists them: ascending by physical address, those that lie one behind the
+/// other or overlap in both spaces as one. What a hostile guest makes of its tables takes no more memory than <see cref="MaxCount"/> entries.
+/// </summary>
+public sealed class MemoryMappings
+{
+    /// <summary>Most runs of pages that are kept: a guest of 4 GiB whose pages are scattered as badly as can be.</summary>
+    public const int MaxCount = 1 << 20;
+
+    private readonly List<MemoryMapping> _found = [];
+
+    /// <summary>Adds pages; false when there are too many runs.</summary>
+    public bool TryAdd(ulong physical, ulong linear, ulong length)
+    {
+        if (_found.Count > 0 && _found[^1] is var last && last.Physical + last.Length == physical && last.Linear + last.Length == linear)
+        {
+            _found[^1] = last with { Length = last.Length + length };
+            return true;
+        }
+
+        if (_found.Count >= MaxCount)
+        {
+            Merge();
+            if (_found.Count > MaxCount / 2)
+            {
+                return false;
+            }
+        }
+
+        _found.Add(new MemoryMapping(physical, linear, length));
+        return true;
+    }
+
+    /// <summary>The mappings in order.</summary>
+    public MemoryMapping[] ToSorted()
+    {
+        Merge();
+        MemoryMapping[] sorted = [.. _found];
+        Array.Sort(sorted, static (a, b) => a.Physical != b.Physical ? a.Physical.CompareTo(b.Physical) : a.Linear.CompareTo(b.Linear));
+        return sorted;
+    }
+
+    // Only mappings that are shifted alike can be one.
+    private void Merge()
+    {
+        _found.Sort(static (a, b) => a.Shift != b.Shift ? a.Shift.CompareTo(b.Shift) : a.Physical.CompareTo(b.Physical));
+        int kept = 0;
+        for (int i = 1; i < _found.Count; i++)
+        {
+            MemoryMapping last = _found[kept];
+            MemoryMapping next = _found[i];
+            if (next.Shift == last.Shift && next.Physical - last.Physical <= last.Length)
+            {
+                ulong length = Math.Max(last.Length, next.Physical - last.Physical + next.Length);
+                _found[kept] = last with { Length = length };
+            }
+            else
+            {
+                _found[++kept] = next;
+            }
+        }
+
+        if (_found.Count > 0)
+        {
+            _found.RemoveRange(kept + 1, _found.Count - kept - 1);
+        }
+    }
+}
