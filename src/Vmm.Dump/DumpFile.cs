@@ -19,6 +19,7 @@ internal sealed class DumpFile : IDisposable
     private readonly DumpProgress _progress;
     private readonly long _start;
     private readonly bool _hasHoles;
+    private readonly bool _hadContents;
     private long _position;
 
     /// <summary>Takes over a descriptor that is open for writing.</summary>
@@ -35,13 +36,28 @@ internal sealed class DumpFile : IDisposable
 
         IsSeekable = status.IsRegular || status.IsBlockDevice;
         _hasHoles = status.IsRegular && status.st_size <= _start;
+        _hadContents = IsSeekable && !_hasHoles;
     }
 
     /// <summary>Writes may come in any order and from several threads.</summary>
     internal bool IsSeekable { get; }
 
+    /// <summary>Errors say what the operating system said.</summary>
+    internal bool NamesCause { get; init; } = true;
+
     /// <inheritdoc/>
     public void Dispose() => _fd.Dispose();
+
+    /// <summary>
+    /// What a file had where the dump's header comes is overwritten with zeroes: it must not pass for the header of a dump that is written in part.
+    /// </summary>
+    internal void Invalidate(int headerBytes, string what)
+    {
+        if (_hadContents)
+        {
+            WriteAt(0, new byte[headerBytes], what);
+        }
+    }
 
     /// <summary>Writes everything at an offset: behind what was written before unless <see cref="IsSeekable"/>.</summary>
     /// <param name="offset">Offset in the dump.</param>
@@ -68,7 +84,7 @@ internal sealed class DumpFile : IDisposable
 
             if (n <= 0)
             {
-                throw new QapiException($"dump: failed to {what}: {(n == 0 ? Errno.ENOSPC : (Errno)(-n)).Message()}");
+                throw Failure(what, n == 0 ? Errno.ENOSPC : (Errno)(-n));
             }
 
             bytes = bytes[n..];
@@ -122,9 +138,12 @@ internal sealed class DumpFile : IDisposable
         Errno errno = _hasHoles ? Libc.FTruncate(_fd.Fd, end) : Errno.OK;
         if (errno != Errno.OK)
         {
-            throw new QapiException($"dump: failed to {what}: {errno.Message()}");
+            throw Failure(what, errno);
         }
 
         Libc.LSeek(_fd.Fd, end, Libc.SEEK_SET);
     }
+
+    private QapiException Failure(string what, Errno errno) =>
+        new(NamesCause ? $"dump: failed to {what}: {errno.Message()}" : $"dump: failed to {what}");
 }

@@ -11,9 +11,9 @@ internal sealed class DumpProgress(ulong total)
     internal ulong Total => total;
 
     /// <summary>Bytes of guest memory that are dumped; never less than before.</summary>
-    internal ulong Completed => (ulong)Volatile.Read(ref _completed);
+    internal ulong Completed => Math.Min((ulong)Volatile.Read(ref _completed), total);
 
-    /// <summary>Counts bytes.</summary>
+    /// <summary>Counts bytes; pages of which only a part is memory may be counted whole.</summary>
     internal void Add(ulong bytes) => Interlocked.Add(ref _completed, (long)bytes);
 
     /// <summary>The process ends, or another thread of the dump has failed.</summary>

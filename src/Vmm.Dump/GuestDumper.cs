@@ -46,10 +46,11 @@ public sealed class GuestDumper(RunControl run, IEventEmitter events, Func<IMach
         }
 
         run.Hold(BusyText);
-        Action<DumpFile> write;
         try
         {
-            write = Plan(request);
+            DumpPlan plan = Plan(request);
+            _progress = plan.Progress;
+            return Run(request, plan, wasRunning);
         }
         catch
         {
@@ -58,31 +59,20 @@ public sealed class GuestDumper(RunControl run, IEventEmitter events, Func<IMach
             Resume(wasRunning);
             throw;
         }
+    }
 
+    private Task Run(DumpRequest request, DumpPlan plan, bool wasRunning)
+    {
         TaskCompletionSource completion = new();
         EventLoop.EventLoop loop = machine()!.MainLoop;
         new Thread(
             () =>
             {
-                string? error = Write(request, write, _progress);
+                string? error = plan.Write(request.File);
                 loop.Post(() => Finish(error, wasRunning, completion));
             },
             StackBytes) { IsBackground = true, Name = "dump" }.Start();
         return completion.Task;
-    }
-
-    private static string? Write(DumpRequest request, Action<DumpFile> write, DumpProgress progress)
-    {
-        using DumpFile file = new(request.File, progress);
-        try
-        {
-            write(file);
-            return null;
-        }
-        catch (QapiException exception)
-        {
-            return exception.Desc;
-        }
     }
 
     private void Finish(string? error, bool wasRunning, TaskCompletionSource completion)
@@ -112,7 +102,7 @@ public sealed class GuestDumper(RunControl run, IEventEmitter events, Func<IMach
     }
 
     // All that can be refused is refused here, before the first byte is written.
-    private Action<DumpFile> Plan(DumpRequest request)
+    private DumpPlan Plan(DumpRequest request)
     {
         IMachineServices services = machine() ?? throw QapiException.Unsupported();
         if (request.Window is { Length: 0 })
@@ -126,75 +116,7 @@ public sealed class GuestDumper(RunControl run, IEventEmitter events, Func<IMach
         }
 
         GuestMemoryMap all = GuestMemoryMap.Of(services.Memory.View);
-        GuestMemoryMap memory = request.Window is { } window ? all.Window((ulong)window.Begin, (ulong)window.Length) : all;
-        if (memory.Bytes == 0 || services.Accelerator.Vcpus.Count == 0)
-        {
-            throw new QapiException("dump: no guest memory to dump");
-        }
-
         CpuArchState[] cpus = [.. services.Accelerator.Vcpus.Select(static cpu => cpu.GetState())];
-        bool isLong = CpuNotes.IsLong(cpus[0]);
-        bool isWide = isLong || all.End > uint.MaxValue;
-        GuestNotes notes = new() { Bytes = CpuNotes.Write(cpus) };
-        DumpProgress progress = new(memory.Bytes);
-        _progress = progress;
-        int threads = Environment.ProcessorCount;
-        if (request.Compression is { } compression)
-        {
-            KdumpLayout layout = new(isWide, compression, memory, notes, cpus.Length);
-            return file => KdumpDump.Write(layout, compression, new KdumpFile(file, request.IsFlat), progress, threads);
-        }
-
-        MemoryMapping[] mappings = Mappings(request, all, cpus);
-        byte[] headers = ElfHeaders.Write(isLong, isWide, memory, mappings, notes.Bytes);
-        return file => ElfDump.Write(file, headers, memory, progress, threads);
-    }
-
-    private static MemoryMapping[] Mappings(DumpRequest request, GuestMemoryMap all, CpuArchState[] cpus)
-    {
-        int firstPaging = request.IsPaging ? Array.FindIndex(cpus, static cpu => PageTables.ModeOf(cpu) != PageTables.Mode.None) : -1;
-        MemoryMapping[] mappings;
-        if (firstPaging < 0)
-        {
-            mappings = new MemoryMapping[all.Ranges.Length];
-            for (int i = 0; i < mappings.Length; i++)
-            {
-                GuestMemoryRange range = all.Ranges[i];
-                mappings[i] = new MemoryMapping(range.Start, range.Start, range.Length);
-            }
-        }
-        else
-        {
-            MemoryMappings found = new();
-            PageTableMappings walk = new(all, found);
-            for (int i = firstPaging; i < cpus.Length; i++)
-            {
-                if (!walk.TryAdd(cpus[i]))
-                {
-                    throw new QapiException("dump: the guest's page tables are too large to be walked");
-                }
-            }
-
-            mappings = found.ToSorted();
-        }
-
-        return request.Window is { } window ? Clip(mappings, (ulong)window.Begin, (ulong)window.Length) : mappings;
-    }
-
-    private static MemoryMapping[] Clip(MemoryMapping[] mappings, ulong begin, ulong length)
-    {
-        ulong end = begin + length < begin ? ulong.MaxValue : begin + length;
-        List<MemoryMapping> inside = [];
-        foreach (MemoryMapping mapping in mappings)
-        {
-            ulong start = Math.Max(mapping.Physical, begin);
-            ulong stop = Math.Min(mapping.Physical + mapping.Length, end);
-            if (start < stop)
-            {
-                inside.Add(new MemoryMapping(start, mapping.Linear + (start - mapping.Physical), stop - start));
-            }
-        }
-
-        return [.. inside];
+        return DumpPlan.Of(request, all, cpus, Environment.ProcessorCount);
     }
 }

@@ -8,6 +8,7 @@ internal static class ElfDump
 {
     private const int ChunkBytes = 2 << 20;
     private const string WhatMemory = "save memory";
+    private const string WhatHeader = "write elf header";
 
     /// <summary>
     /// Writes memory and headers. A file that can be written anywhere gets its headers last: as long as they lack it is no core file, whatever
@@ -20,9 +21,13 @@ internal static class ElfDump
     /// <param name="threads">Threads to write with.</param>
     internal static void Write(DumpFile file, byte[] headers, GuestMemoryMap memory, DumpProgress progress, int threads)
     {
-        if (!file.IsSeekable)
+        if (file.IsSeekable)
         {
-            file.WriteAt(0, headers, "write elf header");
+            file.Invalidate(ElfHeaders.IdentificationBytes, WhatHeader);
+        }
+        else
+        {
+            file.WriteAt(0, headers, WhatHeader);
         }
 
         ChunkList chunks = new(memory, ChunkBytes);
@@ -38,7 +43,7 @@ internal static class ElfDump
         file.WriteAt(end, ElfHeaders.Names, "write section names");
         if (file.IsSeekable)
         {
-            file.WriteAt(0, headers, "write elf header");
+            file.WriteAt(0, headers, WhatHeader);
         }
 
         file.Complete(end + ElfHeaders.Names.Length, WhatMemory);

@@ -12,6 +12,9 @@ internal sealed class ElfHeaders
     /// <summary>Bytes behind the memory: names of sections.</summary>
     internal static ReadOnlySpan<byte> Names => "\0.shstrtab\0"u8;
 
+    /// <summary>Bytes at the start of a file that say that it is an ELF file.</summary>
+    internal const int IdentificationBytes = 16;
+
     private const int MaxProgramHeaders = 0xffff;
     private const ushort TypeCore = 4;
     private const ushort Machine386 = 3;

@@ -8,6 +8,9 @@ public readonly record struct MemoryMapping(ulong Physical, ulong Linear, ulong 
 {
     /// <summary>What linear addresses have more than physical ones.</summary>
     public ulong Shift => Linear - Physical;
+
+    /// <summary>Last linear address.</summary>
+    public ulong LastLinear => Linear + (Length - 1);
 }
 
 /// <summary>
@@ -19,15 +22,25 @@ public sealed class MemoryMappings
     /// <summary>Most runs of pages that are kept: a guest of 4 GiB whose pages are scattered as badly as can be.</summary>
     public const int MaxCount = 1 << 20;
 
+    /// <summary>Most runs of pages that are taken, those that become one with others included.</summary>
+    public const int MaxAdded = 4 * MaxCount;
+
     private readonly List<MemoryMapping> _found = [];
+    private int _added;
 
     /// <summary>Adds pages; false when there are too many runs.</summary>
     public bool TryAdd(ulong physical, ulong linear, ulong length)
     {
-        if (_found.Count > 0 && _found[^1] is var last && last.Physical + last.Length == physical && last.Linear + last.Length == linear)
+        if (_found.Count > 0 && _found[^1] is var last && last.Physical + last.Length == physical
+            && last.LastLinear + 1 == linear && linear != 0)
         {
             _found[^1] = last with { Length = last.Length + length };
             return true;
+        }
+
+        if (++_added > MaxAdded)
+        {
+            return false;
         }
 
         if (_found.Count >= MaxCount)
@@ -61,7 +74,7 @@ public sealed class MemoryMappings
         {
             MemoryMapping last = _found[kept];
             MemoryMapping next = _found[i];
-            if (next.Shift == last.Shift && next.Physical - last.Physical <= last.Length)
+            if (next.Shift == last.Shift && next.Physical - last.Physical <= last.Length && next.Linear >= last.Linear)
             {
                 ulong length = Math.Max(last.Length, next.Physical - last.Physical + next.Length);
                 _found[kept] = last with { Length = length };

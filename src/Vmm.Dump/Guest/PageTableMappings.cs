@@ -9,8 +9,8 @@ namespace Vmm.Dump.Guest;
 /// </summary>
 public sealed class PageTableMappings
 {
-    /// <summary>Most tables that are read, each as often as others refer to it: 2 TiB of small pages, or a few seconds.</summary>
-    public const int MaxTables = 1 << 20;
+    /// <summary>Most tables that are read, each as often as others refer to it: 512 GiB of small pages, or about a second.</summary>
+    public const int MaxTables = 1 << 18;
 
     private const ulong Present = 1;
     private const ulong Large = 1 << 7;

@@ -14,27 +14,25 @@ internal sealed class KdumpFile(DumpFile file, bool isFlat)
     internal const int PieceHeaderBytes = 16;
 
     private const int StartBytes = 4096;
+    private const string WhatStart = "write start flat header";
 
     private long _position;
 
     /// <summary>Pieces may be written in any order once they are placed.</summary>
     internal bool IsSeekable => file.IsSeekable;
 
-    /// <summary>Begins a flattened dump.</summary>
+    /// <summary>Begins a dump. What a file begins with once it is complete comes last.</summary>
     internal void Start()
     {
-        if (!isFlat)
+        file.Invalidate(StartBytes, WhatStart);
+        if (isFlat)
         {
-            return;
+            _position = StartBytes;
+            if (!file.IsSeekable)
+            {
+                WriteStart();
+            }
         }
-
-        // Type 1, version 1.
-        byte[] start = new byte[StartBytes];
-        "makedumpfile"u8.CopyTo(start);
-        BinaryPrimitives.WriteInt64BigEndian(start.AsSpan(16), 1);
-        BinaryPrimitives.WriteInt64BigEndian(start.AsSpan(24), 1);
-        file.WriteAt(0, start, "write start flat header");
-        _position = StartBytes;
     }
 
     /// <summary>Says where the next piece goes.</summary>
@@ -89,5 +87,19 @@ internal sealed class KdumpFile(DumpFile file, bool isFlat)
         }
 
         file.Complete(isFlat ? _position + PieceHeaderBytes : length, What);
+        if (isFlat && file.IsSeekable)
+        {
+            WriteStart();
+        }
+    }
+
+    // Type 1, version 1.
+    private void WriteStart()
+    {
+        byte[] start = new byte[StartBytes];
+        "makedumpfile"u8.CopyTo(start);
+        BinaryPrimitives.WriteInt64BigEndian(start.AsSpan(16), 1);
+        BinaryPrimitives.WriteInt64BigEndian(start.AsSpan(24), 1);
+        file.WriteAt(0, start, WhatStart);
     }
 }
