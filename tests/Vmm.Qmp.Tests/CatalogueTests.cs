@@ -39,6 +39,14 @@ public sealed class CatalogueTests
         "blockdev-add: requires 'driver', which clients do not send",
     ];
 
+    /// <summary>Values of later versions of QEMU.</summary>
+    private static readonly string[] s_newer =
+    [
+        "query-dump-guest-memory-capability result.formats[]: value 'kdump-raw-zlib' is unknown to clients",
+        "query-dump-guest-memory-capability result.formats[]: value 'kdump-raw-lzo' is unknown to clients",
+        "query-dump-guest-memory-capability result.formats[]: value 'kdump-raw-snappy' is unknown to clients",
+    ];
+
     private static readonly string[] s_readFormats = ["parallels", "qed", "vdi", "vhdx", "vmdk", "vpc"];
 
     private readonly Dictionary<string, QDict> _types = [];
@@ -111,7 +119,7 @@ public sealed class CatalogueTests
             }
         }
 
-        Assert.That(differences.Where(d => !IsOfReadFormat(d)).Select(OfNode).Distinct(), Is.SubsetOf(s_unserved));
+        Assert.That(differences.Where(d => !IsOfReadFormat(d)).Select(OfNode).Distinct().Except(s_newer), Is.SubsetOf(s_unserved));
     }
 
     [Test]
