@@ -1,7 +1,7 @@
 namespace Vmm.Interop;
 
 /// <summary>A non-blocking, close-on-exec eventfd: a 64-bit counter that is readable while not zero. Usable from any thread.</summary>
-public sealed unsafe class EventFd : SafeFd
+public sealed unsafe partial class EventFd : SafeFd
 {
     private EventFd(int fd)
         : base(fd)

@@ -71,6 +71,14 @@ public static unsafe class Signals
         _ = Native.sigaction(signal, &action, null);
     }
 
+    /// <summary>Installs a handler that passes signals on to the one before it, and so must run on the stack that that one expects.</summary>
+    internal static void SetHandler(int signal, nint handler, SigAction before)
+    {
+        before.sa_handler = handler;
+        before.sa_flags |= SA_SIGINFO | SA_RESTART;
+        _ = Native.sigaction(signal, &before, null);
+    }
+
     internal static void ToSet(ReadOnlySpan<int> signals, ulong* set)
     {
         new Span<ulong>(set, 16).Clear();

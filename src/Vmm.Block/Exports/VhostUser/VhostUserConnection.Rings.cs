@@ -205,7 +205,19 @@ internal sealed partial class VhostUserConnection
         }
     }
 
-    private bool CanServe(VhostUserRing ring) => !IsBroken && _draining == 0 && ring.CanServe;
+    private bool CanServe(VhostUserRing ring)
+    {
+        CheckMemory();
+        return !IsBroken && _draining == 0 && ring.CanServe;
+    }
+
+    private void CheckMemory()
+    {
+        if (_memory.IsTorn)
+        {
+            Break("the memory has become shorter");
+        }
+    }
 
     private bool ServeOne(VirtQueue queue)
     {
@@ -237,6 +249,7 @@ internal sealed partial class VhostUserConnection
         }
 
         request.Complete();
+        CheckMemory();
         request.Queue = null;
         _free.Push(request);
         if (--_inFlight == 0)

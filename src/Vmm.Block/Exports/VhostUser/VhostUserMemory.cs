@@ -6,14 +6,14 @@ namespace Vmm.Block.Exports.VhostUser;
 
 /// <summary>
 /// The memory of a front end, mapped from its files: what its rings and buffers are looked up in. Regions come and go only while no request is
-/// under way. A file is sealed against becoming shorter where it can be, since nothing helps against an access behind its end.
+/// under way. A file is sealed against becoming shorter where it can be; one that becomes shorter all the same tears the memory.
 /// </summary>
 internal sealed class VhostUserMemory : IDmaMemory, IDisposable
 {
     private const int PageBits = 12;
 
-    private readonly List<(VhostUserRegion Region, MappedMemory Memory)> _regions = [];
-    private MappedMemory? _log;
+    private readonly List<(VhostUserRegion Region, ForeignFileMemory Memory)> _regions = [];
+    private ForeignFileMemory? _log;
     private int _last;
 
     /// <inheritdoc/>
@@ -21,6 +21,23 @@ internal sealed class VhostUserMemory : IDmaMemory, IDisposable
 
     /// <summary>Regions now.</summary>
     internal int Count => _regions.Count;
+
+    /// <summary>A file has become shorter than what was mapped of it, and somebody has noticed: the memory is no longer the front end's.</summary>
+    internal bool IsTorn
+    {
+        get
+        {
+            foreach ((_, ForeignFileMemory memory) in _regions)
+            {
+                if (memory.IsTorn)
+                {
+                    return true;
+                }
+            }
+
+            return _log is { IsTorn: true };
+        }
+    }
 
     /// <summary>Written pages are logged.</summary>
     internal bool IsLogging { get; set; }
@@ -33,7 +50,7 @@ internal sealed class VhostUserMemory : IDmaMemory, IDisposable
         {
             // The region that was hit last is looked at first.
             int at = i == 0 ? _last : i <= _last ? i - 1 : i;
-            (VhostUserRegion region, MappedMemory memory) = _regions[at];
+            (VhostUserRegion region, ForeignFileMemory memory) = _regions[at];
             ulong offset = address - region.Guest;
             if (offset < region.Size)
             {
@@ -142,13 +159,12 @@ internal sealed class VhostUserMemory : IDmaMemory, IDisposable
         _log = null;
     }
 
-    private static MappedMemory? Map(SafeFd file, ulong size, ulong offset)
+    private static ForeignFileMemory? Map(SafeFd file, ulong size, ulong offset)
     {
         // Fails for files that cannot be sealed, which are served all the same.
         Libc.Fcntl(file.Fd, Libc.F_ADD_SEALS, Libc.F_SEAL_SHRINK);
         return Libc.FStat(file.Fd, out FileStatus status) == Errno.OK && status.IsRegular && (ulong)Math.Max(status.st_size, 0) >= offset + size
-            && MappedMemory.Map(
-                size, Libc.PROT_READ | Libc.PROT_WRITE, Libc.MAP_SHARED | Libc.MAP_NORESERVE, file.Fd, (long)offset, out MappedMemory? memory) == Errno.OK
+            && ForeignFileMemory.Map(size, file.Fd, (long)offset, out ForeignFileMemory? memory) == Errno.OK
             ? memory
             : null;
     }

@@ -89,7 +89,7 @@ internal sealed class VhostUserRing : IDisposable
         }
         else
         {
-            _call?.Signal();
+            _call?.SignalForeign();
             _loop.ExpectSoon();
         }
     }
