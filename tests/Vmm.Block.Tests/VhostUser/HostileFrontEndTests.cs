@@ -68,6 +68,7 @@ public sealed class HostileFrontEndTests : NbdFixture
     public void DataCutOffFailsTheRequest() => WhileServing(() =>
     {
         using FrontEnd front = FrontEnd.Start(SocketPath);
+        Assert.That(front.Request(1, 8, 4096), Is.Zero, "the memory is mapped");
         foreach (uint type in new uint[] { 0, 1 })
         {
             front.Submit(type, 8, 4096);
