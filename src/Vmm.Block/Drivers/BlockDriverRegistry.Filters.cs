@@ -21,6 +21,7 @@ public sealed partial class BlockDriverRegistry
         Add(BlockdevDriver.Blkverify, new BlockDriverInfo
         {
             IsProtocol = true,
+            Protocols = ["blkverify"],
             Create = static _ => new BlkverifyDriver(),
             Children = static o =>
             [

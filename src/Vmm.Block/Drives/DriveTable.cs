@@ -262,14 +262,15 @@ public sealed class DriveTable(BlockGraph graph, BlockBackends backends, Throttl
         flat.TryAdd("cache.no-flush", "off");
         flat.TryAdd("read-only", DriveOptions.OnOff(isReadOnly || isSnapshot));
         flat.TryAdd("auto-read-only", "on");
-        if (!isSnapshot)
-        {
-            flat["detect-zeroes"] = zeroes.ToWire();
-        }
-
         string? discard = flat.GetString("discard");
         QDict nested = KeyvalParser.Crumple(flat) as QDict ?? [];
         BlockNode node = await graph.OpenImageAsync(file, nested, new NodeOptions { Aio = aio });
+        if (!isSnapshot)
+        {
+            // Of a drive this is no option of the node: it needs nothing of the others.
+            node.Options = node.Options with { DetectZeroes = zeroes };
+        }
+
         return isSnapshot ? await TemporaryOverlay.PutAboveAsync(graph, node, isReadOnly, discard, zeroes) : node;
     }
 

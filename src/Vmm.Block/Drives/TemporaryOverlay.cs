@@ -31,14 +31,15 @@ internal static class TemporaryOverlay
                 ["backing"] = below.Name,
                 ["cache"] = new QDict { ["direct"] = "off", ["no-flush"] = "on" },
                 ["read-only"] = DriveOptions.OnOff(isReadOnly),
-                ["detect-zeroes"] = zeroes.ToWire(),
             };
             if (discard is not null)
             {
                 options["discard"] = discard;
             }
 
-            return await graph.OpenImageAsync(null, options, null);
+            BlockNode overlay = await graph.OpenImageAsync(null, options, null);
+            overlay.Options = overlay.Options with { DetectZeroes = zeroes };
+            return overlay;
         }
         catch (QapiException)
         {

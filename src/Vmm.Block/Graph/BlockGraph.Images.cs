@@ -69,7 +69,9 @@ public sealed partial class BlockGraph
         NodeOptions common = ImageOptions.ReadCommon(options, inherited);
         if (isProtocol || info is { IsProtocol: true })
         {
-            return await OpenAsync(ImageOptions.CompleteProtocol(DriverRegistry, name, options), inherited);
+            return ImageOptions.IsBlkverify(DriverRegistry, name, options)
+                ? await OpenVerifyAsync(name, options, common, inherited)
+                : await OpenAsync(ImageOptions.CompleteProtocol(DriverRegistry, name, options), inherited);
         }
 
         BlockNode? file = await OpenFileOfAsync(name, options, common);

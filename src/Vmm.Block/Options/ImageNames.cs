@@ -63,7 +63,7 @@ public static class ImageNames
             throw new QapiException("Could not parse the JSON options: " + e.Desc);
         }
 
-        return value as QDict is { } options ? Nest(options) : throw new QapiException("Invalid JSON object given");
+        return value as QDict is { } options ? (QDict)ImageOptions.ListsOfNumbers(Nest(options)) : throw new QapiException("Invalid JSON object given");
     }
 
     /// <summary>Options in which "a.b" is the member b of a.</summary>
@@ -118,6 +118,27 @@ public static class ImageNames
         QDict image = [];
         ImageOptions.CompleteProtocol(registry, rest[(colon + 1)..], image);
         options["image"] = image;
+    }
+
+    /// <summary>"blkverify:RAW:IMAGE" as the options x-raw and x-image; names without the prefix are those of images.</summary>
+    internal static void ParseBlkverify(string name, QDict options)
+    {
+        const string prefix = "blkverify:";
+        string rest = name;
+        if (name.StartsWith(prefix, StringComparison.Ordinal))
+        {
+            rest = name[prefix.Length..];
+            int colon = rest.IndexOf(':');
+            if (colon < 0)
+            {
+                throw new QapiException("blkverify requires raw copy and original image path");
+            }
+
+            options["x-raw"] = rest[..colon];
+            rest = rest[(colon + 1)..];
+        }
+
+        options["x-image"] = rest;
     }
 
     /// <summary>The path names a device of the host.</summary>

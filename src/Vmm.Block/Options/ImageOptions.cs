@@ -15,7 +15,7 @@ internal static class ImageOptions
 {
     // Text of these may have a suffix.
     private static readonly string[] s_sizes =
-        ["size", "offset", "cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size", "prealloc-size", "prealloc-align"];
+        ["size", "offset", "align", "max-transfer", "opt-write-zero", "max-write-zero", "opt-discard", "max-discard", "readahead", "cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size", "prealloc-size", "prealloc-align"];
 
     private static readonly string[] s_common = ["read-only", "auto-read-only", "force-share", "cache", "discard"];
 
@@ -51,7 +51,7 @@ internal static class ImageOptions
     /// <summary>The options that all drivers have, as far as children inherit them. Spellings of old become those of today.</summary>
     internal static NodeOptions ReadCommon(QDict options, NodeOptions? inherited)
     {
-        if (options.GetString("discard") is { } discard)
+        if (options.TryGetValue("discard", out QValue? given) && (ToText(given) as QString)?.Value is { } discard)
         {
             options["discard"] = discard switch
             {
@@ -127,6 +127,34 @@ internal static class ImageOptions
         return Read(options, isProtocol: true);
     }
 
+    /// <summary>A node is wanted that compares an image with a file.</summary>
+    internal static bool IsBlkverify(BlockDriverRegistry registry, string? name, QDict options) => options.ContainsKey("driver")
+        ? options.GetString("driver") == "blkverify"
+        : name is not null && registry.ProtocolOf(name, hasPrefix: true) == BlockdevDriver.Blkverify;
+
+    /// <summary>Options in which the members 0, 1, ... of a dictionary, when it has no others, are a list.</summary>
+    internal static QValue ListsOfNumbers(QValue value)
+    {
+        if (value is not QDict dict)
+        {
+            return value;
+        }
+
+        QDict copy = [];
+        QList list = [];
+        foreach (KeyValuePair<string, QValue> member in dict)
+        {
+            copy[member.Key] = ListsOfNumbers(member.Value);
+        }
+
+        while (copy.TryGetValue(list.Count.ToString(CultureInfo.InvariantCulture), out QValue? item))
+        {
+            list.Add(item);
+        }
+
+        return list.Count > 0 && list.Count == copy.Count ? list : copy;
+    }
+
     /// <summary>Takes the options of a backing file out, unless they name a node or say that there is none.</summary>
     internal static QDict? TakeBacking(QDict options, Action<string> warn)
     {
@@ -166,12 +194,9 @@ internal static class ImageOptions
         {
             return BlockdevOptions.QapiRead(text, new QapiReader(QapiInputMode.Keyval), null);
         }
-        catch (QapiException e) when (FindUnexpected(text, "", e.Desc) is { } option)
+        catch (QapiException e) when (OptionTexts.Translate(e.Desc, text, isProtocol) is { } translated)
         {
-            string driver = options.GetString("driver")!;
-            throw new QapiException(isProtocol
-                ? $"Block protocol '{driver}' doesn't support the option '{option}'"
-                : $"Block format '{driver}' does not support the option '{option}'");
+            throw new QapiException(translated);
         }
     }
 
@@ -184,7 +209,11 @@ internal static class ImageOptions
                 QDict copy = [];
                 foreach (KeyValuePair<string, QValue> member in dict)
                 {
-                    copy[member.Key] = ToText(member.Value);
+                    // Null says something of a backing file alone.
+                    if (member.Value is not QNull || member.Key == "backing")
+                    {
+                        copy[member.Key] = ToText(member.Value);
+                    }
                 }
 
                 return copy;
@@ -203,34 +232,5 @@ internal static class ImageOptions
             default:
                 return value;
         }
-    }
-
-    private static string FirstScalar(QValue value, string path)
-    {
-        foreach (KeyValuePair<string, QValue> member in value as QDict ?? [])
-        {
-            return FirstScalar(member.Value, path + "." + member.Key);
-        }
-
-        return path;
-    }
-
-    private static string? FindUnexpected(QDict options, string prefix, string message)
-    {
-        foreach (KeyValuePair<string, QValue> member in options)
-        {
-            string path = prefix + member.Key;
-            if (QapiException.UnexpectedParameter(path).Desc == message)
-            {
-                return FirstScalar(member.Value, path);
-            }
-
-            if (member.Value is QDict nested && FindUnexpected(nested, path + ".", message) is { } found)
-            {
-                return found;
-            }
-        }
-
-        return null;
     }
 }

@@ -139,7 +139,7 @@ public sealed class MediumCommands(BlockGraph graph, BlockBackends backends)
         target.Insert(node);
     }
 
-    private IoTask<BlockNode> OpenAsync(BlockBackend backend, string filename, string? format, BlockdevChangeReadOnlyMode mode)
+    private async IoTask<BlockNode> OpenAsync(BlockBackend backend, string filename, string? format, BlockdevChangeReadOnlyMode mode)
     {
         bool isReadOnly = mode == BlockdevChangeReadOnlyMode.Retain ? backend.IsReadOnly : mode == BlockdevChangeReadOnlyMode.ReadOnly;
         (bool isDirect, bool isNoFlush) = backend.Root is { } root ? (root.Options.IsDirect, root.Options.IsNoFlush) : backend.RootCache;
@@ -147,14 +147,16 @@ public sealed class MediumCommands(BlockGraph graph, BlockBackends backends)
         {
             ["read-only"] = isReadOnly,
             ["cache"] = new QDict { ["direct"] = isDirect, ["no-flush"] = isNoFlush },
-            ["detect-zeroes"] = (backend.Root?.Options.DetectZeroes ?? backend.RootDetectZeroes).ToWire(),
         };
         if (format is not null)
         {
             options["driver"] = format;
         }
 
-        return graph.OpenImageAsync(filename, options, null);
+        DetectZeroesMode zeroes = backend.Root?.Options.DetectZeroes ?? backend.RootDetectZeroes;
+        BlockNode node = await graph.OpenImageAsync(filename, options, null);
+        node.Options = node.Options with { DetectZeroes = zeroes };
+        return node;
     }
 
     /// <summary>A back end as a command has named it.</summary>

@@ -38,9 +38,15 @@ public sealed class BlkdebugDriver : FilterDriver
 
     /// <inheritdoc/>
     public override string? ExactFilename =>
-        _options.InjectError is null && _options.SetState is null && Child.Driver.ExactFilename is { } name && !name.StartsWith("json:", StringComparison.Ordinal)
+        HasOnlyConfig && Child.Driver.ExactFilename is { } name && !name.StartsWith("json:", StringComparison.Ordinal)
             ? $"blkdebug:{_options.Config}:{name}"
             : null;
+
+    private bool HasOnlyConfig => _options is
+    {
+        Align: null, MaxTransfer: null, OptWriteZero: null, MaxWriteZero: null, OptDiscard: null, MaxDiscard: null,
+        InjectError: null, SetState: null, TakeChildPerms: null, UnshareChildPerms: null,
+    };
 
     /// <summary>The debug filter through which a node's file is reached; null when there is none.</summary>
     public static BlkdebugDriver? Below(BlockNode? node)
@@ -109,6 +115,12 @@ public sealed class BlkdebugDriver : FilterDriver
             options["config"] = config;
         }
 
+        Put(options, "align", _options.Align);
+        Put(options, "max-transfer", _options.MaxTransfer);
+        Put(options, "opt-write-zero", _options.OptWriteZero);
+        Put(options, "max-write-zero", _options.MaxWriteZero);
+        Put(options, "opt-discard", _options.OptDiscard);
+        Put(options, "max-discard", _options.MaxDiscard);
         Flatten(options, "inject-error", [.. (_options.InjectError ?? []).Select(static o => o.QapiToValue())]);
         Flatten(options, "set-state", [.. (_options.SetState ?? []).Select(static o => o.QapiToValue())]);
     }
@@ -234,6 +246,14 @@ public sealed class BlkdebugDriver : FilterDriver
     }
 
     private static int Given(int? option, int otherwise) => option is > 0 and { } given ? given : otherwise;
+
+    private static void Put(QDict options, string name, long? value)
+    {
+        if (value is { } number)
+        {
+            options[name] = number;
+        }
+    }
 
     private static void Flatten(QDict options, string name, IReadOnlyList<QDict> rules)
     {
