@@ -161,8 +161,7 @@ public sealed class BlockExportFactory
         }
 
         SafeFd listener = SocketEndpoints.Listen(address.ToLegacy(), name => SocketEndpoints.FindFd(session, name), Backlog)[0];
-        string? path = address.Unix is { Abstract: not true, Path.Length: > 0 } unix ? unix.Path : null;
-        return new VhostUserExport(options, backend, _graph.MainLoop, listener, path);
+        return new VhostUserExport(options, backend, _graph.MainLoop, listener);
     }
 
     private NbdExport MakeNbd(BlockExportOptions options, BlockExportOptionsNbd nbd, BlockBackend backend, BlockNode node, bool isWritable)

@@ -1,6 +1,7 @@
 using Vmm.Block.Graph;
 using Vmm.EventLoop;
 using Vmm.Interop;
+using Vmm.ObjectModel.Sockets;
 using Vmm.ObjectModel.Tls;
 
 namespace Vmm.Block.Exports;
@@ -16,6 +17,7 @@ public sealed class NbdServer : IDisposable
     private readonly BlockGraph _graph;
     private readonly BlockExports _exports;
     private readonly List<SafeFd> _sockets;
+    private readonly List<ListenerFile> _files;
     private readonly List<FdWatch> _watches = [];
     private readonly List<NbdConnection> _connections = [];
     private bool _isClosed;
@@ -32,6 +34,7 @@ public sealed class NbdServer : IDisposable
         _graph = graph;
         _exports = exports;
         _sockets = sockets;
+        _files = sockets.ConvertAll(ListenerFile.Of);
         MaxConnections = maxConnections;
         foreach (SafeFd socket in sockets)
         {
@@ -92,6 +95,7 @@ public sealed class NbdServer : IDisposable
             watch.Dispose();
         }
 
+        _files.ForEach(static f => f.Remove());
         foreach (SafeFd socket in _sockets)
         {
             socket.Dispose();

@@ -31,7 +31,7 @@ public sealed partial class SocketChardev : BackendChardev
     private readonly List<SafeFd> _newFds = [];
     private List<SafeFd> _listeners = [];
     private FdWatch[] _listenWatches = [];
-    private (ulong Device, ulong Inode)? _socketFile;
+    private ListenerFile _socketFile;
     private SafeFd? _connection;
     private MediumWatch? _watch;
     private bool _isUnix;
@@ -61,7 +61,7 @@ public sealed partial class SocketChardev : BackendChardev
         {
             _listeners = SocketEndpoints.Listen(_address, fds, Backlog);
             _address = SocketEndpoints.LocalAddress(_listeners[0]);
-            _socketFile = SocketFile();
+            _socketFile = ListenerFile.Of(_listeners[0]);
             Filename = DisconnectedName();
             _listenWatches = new FdWatch[_listeners.Count];
             for (int i = 0; i < _listeners.Count; i++)
@@ -165,11 +165,7 @@ public sealed partial class SocketChardev : BackendChardev
             watch.Dispose();
         }
 
-        if (_socketFile is { } file && SocketFile() == file)
-        {
-            Libc.Unlink(_address.Unix!.Path);
-        }
-
+        _socketFile.Remove();
         foreach (SafeFd listener in _listeners)
         {
             listener.Dispose();
@@ -178,13 +174,6 @@ public sealed partial class SocketChardev : BackendChardev
         _listeners = [];
         _listenWatches = [];
     }
-
-    // Identity of the socket's file, so that only our own is removed at the end and not one that has replaced it.
-    private (ulong Device, ulong Inode)? SocketFile() =>
-        _address is { Type: SocketAddressType.Unix, Unix: { Abstract: not true, Path: { Length: > 0 } path } }
-            && Libc.Stat(path, out FileStatus status) == Errno.OK && status.IsSocket
-                ? (status.st_dev, status.st_ino)
-                : null;
 
     // Before anything else runs, so the loop is not turning yet, or is to stand still until somebody comes.
     private void WaitForClient()

@@ -5,6 +5,7 @@ using Vmm.Block.Qmp;
 using Vmm.EventLoop;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
+using Vmm.ObjectModel.Sockets;
 using Vmm.ObjectModel.Virtio;
 using Vmm.Qapi;
 
@@ -34,20 +35,20 @@ internal sealed class VhostUserExport : BlockExport
     private readonly EventLoop.EventLoop _mainLoop;
     private readonly SafeFd _listener;
     private readonly FdWatch _watch;
-    private readonly string? _path;
+    private readonly ListenerFile _file;
     private readonly uint _blockSize;
     private readonly bool _isWritable;
     private readonly bool _isCached;
     private VhostUserConnection? _connection;
 
     /// <summary>Serves on a listening, non-blocking socket.</summary>
-    internal VhostUserExport(BlockExportOptions options, BlockBackend backend, EventLoop.EventLoop mainLoop, SafeFd listener, string? path)
+    internal VhostUserExport(BlockExportOptions options, BlockBackend backend, EventLoop.EventLoop mainLoop, SafeFd listener)
         : base(options.Id, BlockExportType.VhostUserBlk, backend)
     {
         BlockExportOptionsVhostUserBlk own = options.VhostUserBlk!;
         _mainLoop = mainLoop;
         _listener = listener;
-        _path = path;
+        _file = ListenerFile.Of(listener);
         _blockSize = BlockSize(own);
         _isWritable = options.Writable ?? false;
         _isCached = backend.IsWriteCacheEnabled;
@@ -156,11 +157,8 @@ internal sealed class VhostUserExport : BlockExport
     {
         Backend.Resized = null;
         _watch.Dispose();
+        _file.Remove();
         _listener.Dispose();
-        if (_path is not null)
-        {
-            Libc.Unlink(_path);
-        }
 
         _connection?.Abort();
     }
