@@ -67,6 +67,10 @@ internal sealed class DumpPlan
         {
             return exception.Desc;
         }
+        catch (OutOfMemoryException)
+        {
+            return "dump: out of memory";
+        }
     }
 
     private static MemoryMapping[] Mappings(DumpRequest request, GuestMemoryMap all, CpuArchState[] cpus)

@@ -16,7 +16,7 @@ internal sealed class DumpProgress(ulong total)
     /// <summary>Counts bytes; pages of which only a part is memory may be counted whole.</summary>
     internal void Add(ulong bytes) => Interlocked.Add(ref _completed, (long)bytes);
 
-    /// <summary>The process ends, or another thread of the dump has failed.</summary>
+    /// <summary>A thread of the dump has failed.</summary>
     internal void Cancel() => _isCancelled = true;
 
     /// <summary>Ends a thread of a dump that is given up.</summary>

@@ -17,16 +17,20 @@ public readonly record struct MemoryMapping(ulong Physical, ulong Linear, ulong 
 /// Mappings as they are found in page tables, and as a core file lists them: ascending by physical address, those that lie one behind the
 /// other or overlap in both spaces as one. What a hostile guest makes of its tables takes no more memory than <see cref="MaxCount"/> entries.
 /// </summary>
-public sealed class MemoryMappings
+/// <param name="maxCount">Most runs of pages that are kept; at least 2.</param>
+public sealed class MemoryMappings(int maxCount = MemoryMappings.MaxCount)
 {
     /// <summary>Most runs of pages that are kept: a guest of 4 GiB whose pages are scattered as badly as can be.</summary>
     public const int MaxCount = 1 << 20;
 
-    /// <summary>Most runs of pages that are taken, those that become one with others included.</summary>
-    public const int MaxAdded = 4 * MaxCount;
+    // Those that become one with others included: how often runs are merged is bounded by this.
+    private const int AddedPerKept = 4;
 
     private readonly List<MemoryMapping> _found = [];
-    private int _added;
+    private long _added;
+
+    /// <summary>Runs of pages that are kept now.</summary>
+    public int Count => _found.Count;
 
     /// <summary>Adds pages; false when there are too many runs.</summary>
     public bool TryAdd(ulong physical, ulong linear, ulong length)
@@ -38,15 +42,15 @@ public sealed class MemoryMappings
             return true;
         }
 
-        if (++_added > MaxAdded)
+        if (++_added > (long)AddedPerKept * maxCount)
         {
             return false;
         }
 
-        if (_found.Count >= MaxCount)
+        if (_found.Count >= maxCount)
         {
             Merge();
-            if (_found.Count > MaxCount / 2)
+            if (_found.Count > maxCount / 2)
             {
                 return false;
             }

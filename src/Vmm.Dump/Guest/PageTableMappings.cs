@@ -23,14 +23,18 @@ public sealed class PageTableMappings
     private readonly HashSet<(PageTables.Mode Mode, ulong Root)> _walked = [];
     private PageTables.Mode _mode;
     private bool _hasLargePages;
-    private int _tables;
+    private readonly int _maxTables;
 
     /// <summary>A walk that adds to <paramref name="mappings"/>.</summary>
-    public PageTableMappings(GuestMemoryMap memory, MemoryMappings mappings)
+    public PageTableMappings(GuestMemoryMap memory, MemoryMappings mappings, int maxTables = MaxTables)
     {
         _memory = memory;
         _mappings = mappings;
+        _maxTables = maxTables;
     }
+
+    /// <summary>How many tables were read.</summary>
+    public int Tables { get; private set; }
 
     /// <summary>Adds what a processor maps; nothing when it does not page. Processors with the same tables are walked once.</summary>
     /// <returns>False when there are too many tables or too many runs of pages.</returns>
@@ -60,10 +64,12 @@ public sealed class PageTableMappings
 
     private bool TryWalk(ulong table, int level, ulong linear)
     {
-        if (++_tables > MaxTables)
+        if (Tables == _maxTables)
         {
             return false;
         }
+
+        Tables++;
 
         bool isNarrow = _mode == PageTables.Mode.Bits32;
         int indexBits = isNarrow ? 10 : 9;

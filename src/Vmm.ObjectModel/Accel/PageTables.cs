@@ -45,7 +45,7 @@ public static class PageTables
     {
         Mode mode = ModeOf(state);
         physical = 0;
-        if (mode is not (Mode.Level4 or Mode.Level5))
+        if (mode is Mode.Bits32 or Mode.Pae)
         {
             linear = (uint)linear;
         }

@@ -30,13 +30,11 @@ public sealed class MemorySaveCommands(Func<IMachineServices?> machine, WorkerPo
         CpuArchState state = services.Accelerator.Vcpus[index].GetState();
         return Save(filename, (ulong)val, size, (address, buffer) =>
         {
-            if (!PageTables.TryTranslate(state, memory, address, out ulong physical))
+            if (!PageTables.TryTranslate(state, memory, address, out ulong physical) || memory.Read(physical, buffer) != MemTxResult.Ok)
             {
                 string where = ((ulong)val).ToString("x16", CultureInfo.InvariantCulture);
                 throw new QapiException($"Invalid addr 0x{where}/size {size} specified");
             }
-
-            memory.Read(physical, buffer);
         });
     }
 
@@ -130,6 +128,11 @@ public sealed class MemorySaveCommands(Func<IMachineServices?> machine, WorkerPo
 
     private ValueTask Save(string filename, ulong address, long size, ReadChunk read)
     {
+        if (size < 0)
+        {
+            throw QapiException.InvalidParameterValue("size", "a number of bytes");
+        }
+
         if (Libc.Stat(filename, out FileStatus status) == Errno.OK && status.IsFifo)
         {
             return SaveToFifo(filename, address, size, read);
