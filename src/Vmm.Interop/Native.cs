@@ -97,6 +97,8 @@ internal static unsafe partial class Native
     [LibraryImport(LibC)] internal static partial int madvise(void* address, nuint length, int advice);
     [LibraryImport(LibC)] internal static partial int msync(void* address, nuint length, int flags);
     [LibraryImport(LibC)] internal static partial int mlockall(int flags);
+    [LibraryImport(LibC)]
+    internal static partial int dl_iterate_phdr(delegate* unmanaged[Cdecl]<DlPhdrInfo*, nuint, void*, int> callback, void* data);
 
     [LibraryImport(LibC)] internal static partial int getpid();
     [LibraryImport(LibC)] internal static partial int getppid();

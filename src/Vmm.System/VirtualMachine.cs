@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Vmm.Block;
 using Vmm.Block.Backend;
 using Vmm.Block.Drivers;
@@ -241,6 +242,12 @@ internal sealed partial class VirtualMachine
         }
 
         _startup.Daemon?.Detach();
+        if (!RuntimeFeature.IsDynamicCodeSupported)
+        {
+            // A just-in-time compiler changes its own code now and then.
+            ProgramImage.ReleasePages();
+        }
+
         using (signals)
         using (_loop.Watch(signals!.Fd, FdEvents.Readable, _ => TakeSignals(signals, run)))
         {

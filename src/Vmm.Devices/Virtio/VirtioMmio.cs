@@ -27,7 +27,7 @@ public sealed partial class VirtioMmio : SysBusDevice, IIoHandler, IInterruptOut
     private const ulong QueueNotify = 0x50;
 
     private readonly VirtioMmioBus _bus = new();
-    private readonly ModernQueue[] _modern = new ModernQueue[VirtioDevice.MaxQueues];
+    private ModernQueue[] _modern = [];
     private readonly uint[] _driverFeatures = new uint[2];
     private MemoryRegion? _region;
     private EventFd[] _notifiers = [];
@@ -168,6 +168,9 @@ public sealed partial class VirtioMmio : SysBusDevice, IIoHandler, IInterruptOut
     internal void Plug(VirtioDevice device)
     {
         Device = device;
+
+        // A board has many places and few devices.
+        _modern = new ModernQueue[VirtioDevice.MaxQueues];
         if (!IoEventFd)
         {
             return;
@@ -188,6 +191,7 @@ public sealed partial class VirtioMmio : SysBusDevice, IIoHandler, IInterruptOut
     {
         StopIoEventFds();
         Device = null;
+        _modern = [];
         foreach (EventFd fd in _notifiers)
         {
             fd.Dispose();

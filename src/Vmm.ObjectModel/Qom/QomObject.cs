@@ -12,6 +12,10 @@ public abstract partial class QomObject
     private WireOrderedTable<QomPropertyInfo>? _dynamic;
     private List<QomObject>? _children;
 
+    // Below _firstFree all indices of that stem are taken: who has hundreds of pins does not try all names for each.
+    private string _stem = "";
+    private int _firstFree;
+
     /// <summary>Type of this object.</summary>
     public abstract QomTypeInfo Type { get; }
 
@@ -54,11 +58,15 @@ public abstract partial class QomObject
 
         if (name.EndsWith("[*]", StringComparison.Ordinal))
         {
-            string stem = name[..^3];
-            int i = 0;
+            ReadOnlySpan<char> stem = name.AsSpan(0, name.Length - 3);
+            if (!stem.SequenceEqual(_stem))
+            {
+                (_stem, _firstFree) = (stem.ToString(), 0);
+            }
+
             do
             {
-                name = $"{stem}[{i++}]";
+                name = $"{_stem}[{_firstFree++}]";
             }
             while (FindDynamic(name) is not null);
         }
@@ -92,6 +100,7 @@ public abstract partial class QomObject
 
         parent._children!.Remove(this);
         parent._dynamic!.Remove(Name!);
+        parent._firstFree = 0;
         Parent = null;
         Name = null;
     }

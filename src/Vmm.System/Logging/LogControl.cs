@@ -1,3 +1,4 @@
+using System.Text;
 using Serilog;
 using Serilog.Core;
 using Serilog.Events;
@@ -95,10 +96,15 @@ public sealed class LogControl : IDisposable
     {
         string path = ExpandPath(template);
 
-        // The sink appends and reports failures in its own words: make sure of an empty, writable file first.
-        Errno errno = Libc.Open(path, Libc.O_WRONLY | Libc.O_CREAT | Libc.O_TRUNC | Libc.O_CLOEXEC, Mode, out SafeFd file);
-        file.Dispose();
-        return errno == Errno.OK ? path : throw new QapiException($"Error opening logfile {path}: {errno.Message()}");
+        // Whatever happens to the log later: from now on there is an empty, writable file.
+        OpenFile(path, Libc.O_TRUNC).Dispose();
+        return path;
+    }
+
+    private static SafeFd OpenFile(string path, int flags)
+    {
+        Errno errno = Libc.Open(path, Libc.O_WRONLY | Libc.O_CREAT | flags | Libc.O_CLOEXEC, Mode, out SafeFd file);
+        return errno == Errno.OK ? file : throw new QapiException($"Error opening logfile {path}: {errno.Message()}");
     }
 
     private void Switch(IReadOnlyList<TraceSwitch> switches)
@@ -145,17 +151,25 @@ public sealed class LogControl : IDisposable
 
     private static SerilogSink CreateSink(string? path, bool timestamps)
     {
-        const string Template = "{Message:lj}{NewLine}";
-        LoggerConfiguration configuration = new LoggerConfiguration().MinimumLevel.Verbose();
-        Logger logger = path == null
-            ? configuration.WriteTo.Sink(new StandardErrorSink()).CreateLogger()
-            : configuration.WriteTo.File(path, outputTemplate: Template, fileSizeLimitBytes: null, shared: false).CreateLogger();
+        ILogEventSink sink = path is null ? new StandardErrorSink() : new FileSink(OpenFile(path, Libc.O_APPEND));
+        Logger logger = new LoggerConfiguration().MinimumLevel.Verbose().WriteTo.Sink(sink).CreateLogger();
         return new SerilogSink(logger, timestamps);
     }
 
+    private static string LineOf(LogEvent logEvent) => logEvent.Properties["Line"] is ScalarValue { Value: string line } ? line : "";
+
     private sealed class StandardErrorSink : ILogEventSink
     {
-        public void Emit(LogEvent logEvent) => StdIo.Error.WriteLine(logEvent.Properties["Line"] is ScalarValue { Value: string line } ? line : "");
+        public void Emit(LogEvent logEvent) => StdIo.Error.WriteLine(LineOf(logEvent));
+    }
+
+    // The library's own sink for files can roll them over, and brings so much with it for that purpose that every process would feel it. A line
+    // is one system call that appends: threads need no order, and nothing is lost when the process is killed.
+    private sealed class FileSink(SafeFd file) : ILogEventSink, IDisposable
+    {
+        public void Emit(LogEvent logEvent) => _ = Libc.WriteAll(file.Fd, Encoding.UTF8.GetBytes(LineOf(logEvent) + "\n"));
+
+        public void Dispose() => file.Dispose();
     }
 
     private sealed class SerilogSink(Logger logger, bool timestamps) : ILogSink, IDisposable

@@ -67,7 +67,13 @@ public sealed class TreeTests
 
         unattached.FindChild("irq[1]")!.Unparent();
         unattached.AddChild("irq[*]", new Container());
-        Assert.That(unattached.Children.Select(c => c.Name), Is.EqualTo(new[] { "sysbus", "irq[0]", "irq[2]", "irq[1]" }));
+        unattached.AddChild("device[1]", new Container());
+        unattached.AddChild("device[*]", new Container());
+        unattached.AddChild("irq[*]", new Container());
+        unattached.AddChild("device[*]", new Container());
+        Assert.That(
+            unattached.Children.Select(c => c.Name),
+            Is.EqualTo(new[] { "sysbus", "irq[0]", "irq[2]", "irq[1]", "device[1]", "device[0]", "irq[3]", "device[2]" }));
     }
 
     [Test]
