@@ -38,7 +38,7 @@ internal static class BlockProbes
 
     /// <summary>
     /// Requests of a client to an NBD export of node "n": "rate" in thousands per second, "mb" in 10^6 bytes per second, "cpu" of the
-    /// server in microseconds per request, "Rss" in KiB at the end.
+    /// server in microseconds per request, "Rss" in KiB at the end. With a folder of credentials, over TLS.
     /// </summary>
     public sealed class Export : IProbe
     {
@@ -47,13 +47,13 @@ internal static class BlockProbes
         private readonly Launched _launched;
         private readonly NbdLoad _client;
 
-        public Export(Subject subject, NbdWorkload workload, params string[] nodes)
+        public Export(Subject subject, NbdWorkload workload, string? credentials, params string[] nodes)
         {
             _workload = workload;
             _launched = Start(
                 subject,
-                [.. nodes, Serve(_socket), Show("n")]);
-            _client = new NbdLoad(_socket, "n");
+                [.. nodes, .. credentials is null ? [] : new[] { Secure(credentials) }, Serve(_socket, credentials is not null), Show("n")]);
+            _client = new NbdLoad(_socket, "n", credentials is not null);
             Sample(new Series());
         }
 
@@ -89,7 +89,7 @@ internal static class BlockProbes
     {
         prepare();
         string socket = Path.Combine(Path.GetTempPath(), $"vmm-bench-{Guid.NewGuid():N}");
-        using Launched l = Start(subject, [node, Serve(socket), Show(name)]);
+        using Launched l = Start(subject, [node, Serve(socket, false), Show(name)]);
         long cpu = l.CpuNs;
         long t = Stopwatch.GetTimestamp();
         DiskImages.Run(arguments($"nbd+unix:///{name}?socket={socket}"));
@@ -99,8 +99,11 @@ internal static class BlockProbes
         File.Delete(socket);
     });
 
-    private static string Serve(string socket) =>
-        $$$"""{"execute":"nbd-server-start","arguments":{"addr":{"type":"unix","data":{"path":"{{{socket}}}"} } }}""";
+    private static string Secure(string folder) =>
+        $$$"""{"execute":"object-add","arguments":{"qom-type":"tls-creds-x509","id":"tls","endpoint":"server","verify-peer":false,"dir":"{{{folder}}}"}}""";
+
+    private static string Serve(string socket, bool isSecure) =>
+        $$$"""{"execute":"nbd-server-start","arguments":{{{{(isSecure ? "\"tls-creds\":\"tls\"," : "")}}}"addr":{"type":"unix","data":{"path":"{{{socket}}}"} } }}""";
 
     private static string Show(string node) =>
         $$$"""{"execute":"block-export-add","arguments":{"type":"nbd","id":"e","node-name":"{{{node}}}","writable":true}}""";

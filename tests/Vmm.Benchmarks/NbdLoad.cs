@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Net.Security;
 using System.Net.Sockets;
 
 namespace Vmm.Benchmarks;
@@ -20,24 +21,33 @@ internal sealed class NbdLoad : IDisposable
 {
     private const int RequestBytes = 28;
     private const int ReplyBytes = 16;
+    private const int StartTls = 5;
     private readonly Socket _socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+    private readonly Stream _stream;
     private readonly byte[] _in = new byte[4 << 20];
     private readonly byte[] _out = new byte[4 << 20];
     private readonly long _size;
     private readonly Random _random = new(1);
     private long _next;
 
-    public NbdLoad(string path, string export)
+    public NbdLoad(string path, string export, bool isSecure)
     {
         _socket.Connect(new UnixDomainSocketEndPoint(path));
+        _stream = new NetworkStream(_socket);
         Receive(18);
-        Span<byte> hello = stackalloc byte[20];
-        BinaryPrimitives.WriteUInt32BigEndian(hello, 3);
-        "IHAVEOPT"u8.CopyTo(hello[4..]);
-        BinaryPrimitives.WriteInt32BigEndian(hello[12..], 1);
-        BinaryPrimitives.WriteInt32BigEndian(hello[16..], export.Length);
-        _socket.Send(hello);
-        _socket.Send(System.Text.Encoding.ASCII.GetBytes(export));
+        Span<byte> flags = stackalloc byte[4];
+        BinaryPrimitives.WriteUInt32BigEndian(flags, 3);
+        _stream.Write(flags);
+        if (isSecure)
+        {
+            WriteOption(StartTls, "");
+            Receive(20);
+            SslStream tls = new(_stream, false, static (_, _, _, _) => true);
+            tls.AuthenticateAsClient("localhost");
+            _stream = tls;
+        }
+
+        WriteOption(1, export);
         Receive(10);
         _size = BinaryPrimitives.ReadInt64BigEndian(_in);
     }
@@ -65,7 +75,7 @@ internal sealed class NbdLoad : IDisposable
             }
 
             SendAll(fill);
-            int n = _socket.Receive(_in, have, _in.Length - have, SocketFlags.None);
+            int n = _stream.Read(_in, have, _in.Length - have);
             have += n > 0 ? n : throw new IOException("the server hung up");
             int at = 0;
             for (; have - at >= reply; at += reply, answered++)
@@ -81,7 +91,20 @@ internal sealed class NbdLoad : IDisposable
         }
     }
 
-    public void Dispose() => _socket.Dispose();
+    public void Dispose()
+    {
+        _stream.Dispose();
+        _socket.Dispose();
+    }
+
+    private void WriteOption(int option, string data)
+    {
+        Span<byte> header = stackalloc byte[16];
+        "IHAVEOPT"u8.CopyTo(header);
+        BinaryPrimitives.WriteInt32BigEndian(header[8..], option);
+        BinaryPrimitives.WriteInt32BigEndian(header[12..], data.Length);
+        _stream.Write([.. header, .. System.Text.Encoding.ASCII.GetBytes(data)]);
+    }
 
     private int Encode(Span<byte> to, NbdWorkload w, ulong cookie)
     {
@@ -106,9 +129,9 @@ internal sealed class NbdLoad : IDisposable
 
     private void SendAll(int count)
     {
-        for (int done = 0; done < count;)
+        if (count > 0)
         {
-            done += _socket.Send(_out, done, count - done, SocketFlags.None);
+            _stream.Write(_out, 0, count);
         }
     }
 
@@ -116,7 +139,7 @@ internal sealed class NbdLoad : IDisposable
     {
         for (int have = 0; have < count;)
         {
-            int n = _socket.Receive(_in, have, count - have, SocketFlags.None);
+            int n = _stream.Read(_in, have, count - have);
             have += n > 0 ? n : throw new IOException("the server hung up");
         }
     }

@@ -2,6 +2,7 @@ using System.Globalization;
 using Vmm.Benchmarks;
 using Vmm.TestKit.Guests;
 using Vmm.TestKit.Processes;
+using Vmm.TestKit.Tls;
 
 // Side-by-side measurements against Debian's qemu-system-x86_64 in one run. Prints the table that the README carries.
 // Arguments: names of rows (substrings) to run; none runs all. Exit status 3 when a bar is missed.
@@ -82,10 +83,11 @@ NbdWorkload stream = new("1 MiB reads in order, depth 4", false, 1 << 20, 4, 400
 NbdWorkload streamOut = new("1 MiB writes in order, depth 4", true, 1 << 20, 4, 400, false);
 DiskImages images = new(directory);
 
-Measurement Export(string name, NbdWorkload w, double bar, params string[] nodes) => new(
+TlsFiles? credentials = null;
+Measurement Export(string name, NbdWorkload w, double bar, string node, bool isSecure = false) => new(
     9,
-    s => new BlockProbes.Export(s, w, nodes),
-    new Row($"NBD export of {name}: {w.Name}", w.Bytes > 4096 ? "MB/s" : "1000/s", bar, w.Bytes > 4096 ? "mb" : "rate", HigherIsBetter: true),
+    s => new BlockProbes.Export(s, w, isSecure ? (credentials ??= TlsFiles.Full(Path.Combine(directory, "tls"))).Folder : null, node),
+    new Row($"NBD export of {name}{(isSecure ? " over TLS" : "")}: {w.Name}", w.Bytes > 4096 ? "MB/s" : "1000/s", bar, w.Bytes > 4096 ? "mb" : "rate", HigherIsBetter: true),
     new Row("  CPU time per request", "us", 1, "cpu"),
     new Row("  RSS", "KiB", 1, "Rss"));
 
@@ -163,6 +165,10 @@ List<Measurement> measurements =
     Export("qcow2", writes, 1.3, images.Qcow2),
     Export("qcow2", stream, 1, images.Qcow2),
     Export("qcow2", streamOut, 1, images.Qcow2),
+    Export("raw", one, 1, images.Raw, isSecure: true),
+    Export("raw", many, 1.3, images.Raw, isSecure: true),
+    Export("raw", stream, 1, images.Raw, isSecure: true),
+    Export("raw", streamOut, 1, images.Raw, isSecure: true),
     Job("mirror, raw to raw", 1.3, images.EmptyRaw, [images.Raw, images.RawTarget], DiskImages.Mirror, "BLOCK_JOB_READY"),
     Job("mirror, qcow2 to qcow2", 1.3, images.EmptyQcow2, [images.Qcow2, images.Qcow2Target], DiskImages.Mirror, "BLOCK_JOB_READY"),
     Job("mirror, qcow2 to raw", 1.3, images.EmptyRaw, [images.Qcow2, images.RawTarget], DiskImages.Mirror, "BLOCK_JOB_READY"),
