@@ -32,6 +32,8 @@ internal sealed class NbdLoad : IDisposable
 
     public NbdLoad(string path, string export, bool isSecure)
     {
+        // What is written must be as good as the images' own data for the copies that are measured later: nothing that looks like a hole.
+        _random.NextBytes(_out);
         _socket.Connect(new UnixDomainSocketEndPoint(path));
         _stream = new NetworkStream(_socket);
         Receive(18);

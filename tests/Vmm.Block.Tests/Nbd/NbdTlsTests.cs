@@ -5,6 +5,7 @@ using Vmm.Block.Graph;
 using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.Interop.Tls;
+using Vmm.ObjectModel.Block;
 using Vmm.Qapi;
 using Vmm.TestKit.Tls;
 
@@ -159,6 +160,56 @@ public sealed class NbdTlsTests : NbdFixture
         Assert.That(Loop.RunUntil(node.FlushAsync()), Is.Zero);
         Loop.RunUntil(Graph.CloseIfUnusedAsync(node));
         Assert.That(File.ReadAllBytes(path).AsSpan(4096, data.Length).SequenceEqual(data));
+    }
+
+    [TestCase(4096)]
+    [TestCase(65536)]
+    [Category("Allocation")]
+    public void RequestsInSteadyStateAllocateNothingAtEitherEnd(int bytes)
+    {
+        const int Depth = 8;
+        Serve("server", null, 15);
+        BlockNode node = Open(
+            $$"""{'driver': 'nbd', 'server': {'type': 'unix', 'path': '{{SocketPath}}'}, 'export': 'x', 'tls-creds': 'client', 'tls-hostname': 'localhost'}""");
+        using NativeBuffer memory = new(Depth * bytes, zeroed: true);
+        var data = new IoVectors[Depth];
+        var running = new IoTask<int>[Depth];
+        for (int i = 0; i < Depth; i++)
+        {
+            data[i] = IoVectors.Rent(memory.Vector(i * bytes, bytes));
+        }
+
+        // Other threads of the test's host may allocate now and then, but not in each round.
+        long least = long.MaxValue;
+        for (int round = 0; round < 8; round++)
+        {
+            long before = GC.GetTotalAllocatedBytes(precise: true);
+            for (int batch = 0; batch < 16; batch++)
+            {
+                for (int i = 0; i < Depth; i++)
+                {
+                    running[i] = (batch & 1) != 0 ? node.WriteAsync(i * bytes, data[i]) : node.ReadAsync(i * bytes, data[i]);
+                }
+
+                for (int i = 0; i < Depth; i++)
+                {
+                    if (Loop.RunUntil(running[i]) is not 0 and int result)
+                    {
+                        Assert.Fail($"result {result}");
+                    }
+                }
+            }
+
+            least = Math.Min(least, GC.GetTotalAllocatedBytes(precise: true) - before);
+        }
+
+        Array.ForEach(data, static d => d.Return());
+        Loop.RunUntil(Graph.CloseIfUnusedAsync(node));
+#if DEBUG
+        Assert.Ignore($"state machines are objects in debug builds: {least} bytes");
+#else
+        Assert.That(least, Is.Zero);
+#endif
     }
 
     [Test]
