@@ -1,6 +1,7 @@
 using Vmm.Dump.Elf;
 using Vmm.Dump.Guest;
 using Vmm.Dump.Kdump;
+using Vmm.Dump.Windows;
 using Vmm.Interop;
 using Vmm.ObjectModel.Accel;
 using Vmm.Qapi;
@@ -27,9 +28,10 @@ internal sealed class DumpPlan
     /// <param name="request">What is wanted; its target is not touched.</param>
     /// <param name="all">The guest's memory.</param>
     /// <param name="cpus">The guest's processors.</param>
+    /// <param name="info">What the guest's kernel says of itself.</param>
     /// <param name="threads">Threads to write with.</param>
     /// <exception cref="QapiException">There is nothing to dump, or more than can be.</exception>
-    internal static DumpPlan Of(DumpRequest request, GuestMemoryMap all, CpuArchState[] cpus, int threads)
+    internal static DumpPlan Of(DumpRequest request, GuestMemoryMap all, CpuArchState[] cpus, VmCoreInfo? info, int threads)
     {
         GuestMemoryMap memory = request.Window is { } window ? all.Window((ulong)window.Begin, (ulong)window.Length) : all;
         if (memory.Bytes == 0 || cpus.Length == 0)
@@ -37,9 +39,14 @@ internal sealed class DumpPlan
             throw new QapiException("dump: no guest memory to dump");
         }
 
+        if (request.IsWindows)
+        {
+            return OfWindows(memory, cpus, info);
+        }
+
         bool isLong = CpuNotes.IsLong(cpus[0]);
         bool isWide = isLong || all.End > uint.MaxValue;
-        GuestNotes notes = new() { Bytes = CpuNotes.Write(cpus) };
+        GuestNotes notes = GuestNotes.Of(cpus, info);
         DumpProgress progress = new(memory.Bytes);
         if (request.Compression is { } compression)
         {
@@ -70,6 +77,21 @@ internal sealed class DumpPlan
         catch (OutOfMemoryException)
         {
             return "dump: out of memory";
+        }
+    }
+
+    // What is wrong with the guest's header is told as the failure of a dump that had begun.
+    private static DumpPlan OfWindows(GuestMemoryMap memory, CpuArchState[] cpus, VmCoreInfo? info)
+    {
+        try
+        {
+            WindowsDump dump = WindowsDump.Of(info, memory, cpus);
+            DumpProgress progress = new(dump.Bytes);
+            return new DumpPlan(progress, true, file => dump.Write(file, progress));
+        }
+        catch (QapiException exception)
+        {
+            return new DumpPlan(new DumpProgress(memory.Bytes), true, _ => throw exception);
         }
     }
 

@@ -15,6 +15,9 @@ internal sealed record DumpRequest
     /// <summary>Guest-physical addresses to dump; all when null.</summary>
     internal (long Begin, long Length)? Window { get; init; }
 
+    /// <summary>A crash dump of Windows, neither a core file nor compressed.</summary>
+    internal bool IsWindows { get; init; }
+
     /// <summary>Compression of the pages; null for a core file.</summary>
     internal KdumpCompression? Compression { get; init; }
 

@@ -117,6 +117,7 @@ public sealed class GuestDumper(RunControl run, IEventEmitter events, Func<IMach
 
         GuestMemoryMap all = GuestMemoryMap.Of(services.Memory.View);
         CpuArchState[] cpus = [.. services.Accelerator.Vcpus.Select(static cpu => cpu.GetState())];
-        return DumpPlan.Of(request, all, cpus, Environment.ProcessorCount);
+        var device = services.Objects.Resolve("", "vmcoreinfo", out _) as IVmCoreInfo;
+        return DumpPlan.Of(request, all, cpus, VmCoreInfo.Read(device?.Note, all), Environment.ProcessorCount);
     }
 }

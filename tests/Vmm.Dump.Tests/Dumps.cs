@@ -34,7 +34,7 @@ internal static class Dumps
         (long Begin, long Length)? window = null, bool isPaging = false, int threads = 3, params CpuArchState[] cpus)
     {
         DumpRequest request = new() { File = target, Compression = compression, IsFlat = isFlat, Window = window, IsPaging = isPaging };
-        DumpPlan plan = DumpPlan.Of(request, memory, cpus.Length == 0 ? [RealMode] : cpus, threads);
+        DumpPlan plan = DumpPlan.Of(request, memory, cpus.Length == 0 ? [RealMode] : cpus, null, threads);
         string? error = plan.Write(target);
         Assert.That(plan.Progress.Completed, error is null ? Is.EqualTo(plan.Progress.Total) : Is.LessThanOrEqualTo(plan.Progress.Total));
         return error;

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Vmm.Memory;
 
 namespace Vmm.Dump.Guest;
@@ -147,13 +146,5 @@ public sealed class GuestMemoryMap
 
             range.Span(start, destination.Length - (int)offset).CopyTo(destination[(int)offset..]);
         }
-    }
-
-    /// <summary>A little-endian number of the guest's; 0 where there is no memory.</summary>
-    public ulong ReadU64(ulong address)
-    {
-        ulong value = 0;
-        Read(address, MemoryMarshal.AsBytes(new Span<ulong>(ref value)));
-        return value;
     }
 }

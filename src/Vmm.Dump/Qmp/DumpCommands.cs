@@ -82,6 +82,7 @@ public sealed class DumpCommands(GuestDumper dumper, RunControl run, WorkerPool 
                 File = file,
                 IsPaging = paging,
                 Window = begin is { } first && length is { } bytes ? (first, bytes) : null,
+                IsWindows = wanted == DumpGuestMemoryFormat.WinDmp,
                 Compression = compression,
                 IsFlat = isFlat,
             });

@@ -26,6 +26,9 @@ public enum DumpGuestMemoryFormat
 
     /// <summary>Pages compressed by Snappy.</summary>
     KdumpRawSnappy,
+
+    /// <summary>Full crash dump of 64-bit Windows, whose driver has told where its header is.</summary>
+    WinDmp,
 }
 
 /// <summary>What became of a dump.</summary>

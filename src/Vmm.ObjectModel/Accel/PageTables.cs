@@ -40,8 +40,23 @@ public static class PageTables
         : (state.Efer & EferLma) == 0 ? Mode.Pae
         : (state.Cr4 & Cr4La57) != 0 ? Mode.Level5 : Mode.Level4;
 
+    /// <summary>Reads entries of page tables.</summary>
+    public interface IEntries
+    {
+        /// <summary>A little-endian entry of 32 bits at a physical address.</summary>
+        uint ReadU32(ulong address);
+
+        /// <summary>A little-endian entry of 64 bits at a physical address.</summary>
+        ulong ReadU64(ulong address);
+    }
+
     /// <summary>The physical address of <paramref name="linear"/>; false when not mapped. Permissions are not checked.</summary>
-    public static bool TryTranslate(CpuArchState state, AddressSpace memory, ulong linear, out ulong physical)
+    public static bool TryTranslate(CpuArchState state, AddressSpace memory, ulong linear, out ulong physical) =>
+        TryTranslate(state, new SpaceEntries(memory), linear, out physical);
+
+    /// <inheritdoc cref="TryTranslate(CpuArchState, AddressSpace, ulong, out ulong)"/>
+    public static bool TryTranslate<TEntries>(CpuArchState state, TEntries memory, ulong linear, out ulong physical)
+        where TEntries : IEntries
     {
         Mode mode = ModeOf(state);
         physical = 0;
@@ -94,7 +109,8 @@ public static class PageTables
         return false;
     }
 
-    private static bool TryTranslate32(CpuArchState state, AddressSpace memory, uint linear, out ulong physical)
+    private static bool TryTranslate32<TEntries>(CpuArchState state, TEntries memory, uint linear, out ulong physical)
+        where TEntries : IEntries
     {
         physical = 0;
         uint directory = memory.ReadU32((state.Cr3 & 0xffff_f000) + ((linear >> 22) * 4));
@@ -118,5 +134,12 @@ public static class PageTables
 
         physical = (entry & 0xffff_f000) | (linear & 0xfff);
         return true;
+    }
+
+    private readonly struct SpaceEntries(AddressSpace memory) : IEntries
+    {
+        public uint ReadU32(ulong address) => memory.ReadU32(address);
+
+        public ulong ReadU64(ulong address) => memory.ReadU64(address);
     }
 }
