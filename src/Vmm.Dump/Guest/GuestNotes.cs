@@ -5,14 +5,16 @@ namespace Vmm.Dump.Guest;
 /// <summary>Notes of a dump: processors, and what the guest's kernel says of itself.</summary>
 internal sealed class GuestNotes
 {
-    private GuestNotes(byte[] bytes, VmCoreInfo? info)
+    private GuestNotes(byte[] bytes, VmCoreInfo? info, bool isLong)
     {
         Bytes = bytes;
         if (info is not null)
         {
             VmCoreInfoOffset = bytes.Length - info.Note.Length + info.DescriptorOffset;
             VmCoreInfoLength = info.Descriptor.Length;
-            PhysicalBase = (ulong)(info.Number("NUMBER(phys_base)="u8) ?? 0);
+
+            // Kernels of 32 bits have no such line.
+            PhysicalBase = isLong ? (ulong)(info.Number("NUMBER(phys_base)="u8) ?? 0) : 0;
         }
     }
 
@@ -30,5 +32,5 @@ internal sealed class GuestNotes
 
     /// <summary>The notes of processors, and behind them the guest's own.</summary>
     internal static GuestNotes Of(ReadOnlySpan<CpuArchState> cpus, VmCoreInfo? info) =>
-        new(info is null ? CpuNotes.Write(cpus) : [.. CpuNotes.Write(cpus), .. info.Note], info);
+        new(info is null ? CpuNotes.Write(cpus) : [.. CpuNotes.Write(cpus), .. info.Note], info, CpuNotes.IsLong(cpus[0]));
 }
