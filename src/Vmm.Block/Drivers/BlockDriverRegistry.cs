@@ -64,6 +64,7 @@ public sealed class BlockDriverInfo
 public sealed partial class BlockDriverRegistry
 {
     private static readonly string[] s_file = ["file"];
+    private static readonly string[] s_hostCdrom = ["host_cdrom"];
     private static readonly string[] s_hostDevice = ["host_device"];
     private static readonly string[] s_nbd = ["nbd", "nbd+tcp", "nbd+unix"];
 
@@ -91,8 +92,9 @@ public sealed partial class BlockDriverRegistry
             Create = static o => new CopyOnReadDriver(o.CopyOnRead!),
             Children = static o => [new ChildDefinition("file", ChildRole.Filtered | ChildRole.Primary, o.CopyOnRead!.File)],
         });
-        Add(BlockdevDriver.File, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_file, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.File!, isDevice: false, fdSets, workers), CreateImage = (_, o) => new FileCreation(o.File!).CreateAsync(workers) });
-        Add(BlockdevDriver.HostDevice, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_hostDevice, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.HostDevice!, isDevice: true, fdSets, workers) });
+        Add(BlockdevDriver.File, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_file, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.File!, FileKind.Regular, fdSets, workers), CreateImage = (_, o) => new FileCreation(o.File!).CreateAsync(workers) });
+        Add(BlockdevDriver.HostCdrom, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_hostCdrom, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.HostCdrom!, FileKind.Cdrom, fdSets, workers) });
+        Add(BlockdevDriver.HostDevice, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_hostDevice, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.HostDevice!, FileKind.Device, fdSets, workers) });
         Add(BlockdevDriver.Http, new BlockDriverInfo { IsProtocol = true, Protocols = ["http"], ParseName = HttpDriver.ParseName, Create = o => new HttpDriver(o.Http!, workers, FindSecret) });
         Add(BlockdevDriver.Https, new BlockDriverInfo { IsProtocol = true, Protocols = ["https"], ParseName = HttpDriver.ParseName, Create = o => new HttpDriver(o.Https!, workers, FindSecret) });
         Add(BlockdevDriver.Nbd, new BlockDriverInfo { IsProtocol = true, Protocols = s_nbd, ParseName = NbdNames.Parse, Normalise = NbdNames.Normalise, Create = o => new NbdDriver(o.Nbd!, workers, FindObject) });
@@ -179,7 +181,7 @@ public sealed partial class BlockDriverRegistry
     {
         if (!hasPrefix || !ImageNames.HasProtocol(name))
         {
-            return ImageNames.IsDevice(name) ? BlockdevDriver.HostDevice : BlockdevDriver.File;
+            return !ImageNames.IsDevice(name) ? BlockdevDriver.File : FileDriver.IsCdrom(name) ? BlockdevDriver.HostCdrom : BlockdevDriver.HostDevice;
         }
 
         string protocol = name[..name.IndexOf(':')];

@@ -41,6 +41,10 @@ public abstract class FilterDriver : BlockDriver
 
         // What the image says of its backing file is its own affair.
         image.BackingFile = image.FullBackingFile = image.BackingFormat = null;
+        if (IsFilter)
+        {
+            image.FormatSpecific = null;
+        }
     }
 
     /// <inheritdoc/>

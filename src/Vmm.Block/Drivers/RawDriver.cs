@@ -11,6 +11,7 @@ namespace Vmm.Block.Drivers;
 public sealed class RawDriver : FilterDriver
 {
     private const int ProbedBytes = 512;
+    private const int SectorBytes = 512;
 
     private long _offset;
     private long? _size;
@@ -132,6 +133,11 @@ public sealed class RawDriver : FilterDriver
         if (window is { } size && length - offset < size)
         {
             throw new QapiException($"The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the  actual size of the containing file ({length})");
+        }
+
+        if (window % SectorBytes is > 0)
+        {
+            throw new QapiException("Specified size is not multiple of 512");
         }
     }
 

@@ -8,6 +8,9 @@ namespace Vmm.Block.Graph;
 /// <content>Making nodes.</content>
 public sealed partial class BlockGraph
 {
+    // Offsets stay what they are after rounding up to any alignment.
+    private const long MaxLength = long.MaxValue & ~((1L << 30) - 1);
+
     /// <summary>
     /// Makes a node and those of its children that its options define; nobody uses it yet. Main loop, with <see cref="Changing"/> held.
     /// </summary>
@@ -20,6 +23,11 @@ public sealed partial class BlockGraph
     {
         MainLoop.AssertOnHomeLoop();
         NodeOptions common = NodeOptions.Resolve(options, inherited);
+        if (common is { DetectZeroes: DetectZeroesMode.Unmap, Discard: not DiscardMode.Unmap })
+        {
+            throw new QapiException("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap");
+        }
+
         string name = TakeName(options.NodeName);
         BlockDriverInfo info = DriverRegistry.Find(options.Driver);
         if (common.IsForceShare && !common.IsReadOnly)
@@ -129,6 +137,11 @@ public sealed partial class BlockGraph
     {
         node.RefreshLimits();
         long length = await node.Driver.GetLengthAsync();
+        if (length > MaxLength)
+        {
+            length = -(long)Interop.Errno.EFBIG;
+        }
+
         if (length < 0)
         {
             throw new QapiException("Could not refresh total sector count: " + BlockResult.Text((int)length));

@@ -78,6 +78,19 @@ public sealed partial class BlockNode : IBlockParent
         }
     }
 
+    /// <summary>Refuses what would change an image under those that are based on it.</summary>
+    /// <exception cref="QapiException">It is the backing file of another node.</exception>
+    public void CheckNotBacking()
+    {
+        foreach (BlockEdge edge in _parents)
+        {
+            if ((edge.Role & ChildRole.Cow) != 0 && edge.ParentNode is { } image)
+            {
+                throw new QapiException($"Node '{Name}' is busy: node is used as backing hd of '{image.Name}'");
+            }
+        }
+    }
+
     /// <summary>Makes a node that may choose for itself read-only. While it opens.</summary>
     /// <exception cref="QapiException">It is to be written: <paramref name="reason"/> says why it cannot be.</exception>
     public void RequireReadOnly(string reason)

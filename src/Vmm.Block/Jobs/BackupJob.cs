@@ -148,7 +148,11 @@ public sealed class BackupJob : Job
             bool isFull = _inFlight >= Math.Min(_backup.MaxWorkers, MaxInFlight);
             long chunk = _backup.MaxChunk > 0 ? Math.Min(_backup.MaxChunk / _copy.Cluster * _copy.Cluster, DefaultChunk) : DefaultChunk;
             chunk = Math.Max(chunk, _copy.Cluster);
-            if (!isFull && _copy.Next(ref cursor, chunk, out long bytes))
+            if (!isFull && Speed == 0 && _copy.MaySkip && _copy.Next(ref cursor, chunk, out _) && await SkipAsync(cursor) is > 0 and long skipped)
+            {
+                cursor += skipped;
+            }
+            else if (!isFull && _copy.Next(ref cursor, chunk, out long bytes))
             {
                 // A copy ends at a boundary of chunks, so that those that run side by side do not share clusters.
                 CopyAsync(cursor, bytes).Forget();
@@ -240,6 +244,16 @@ public sealed class BackupJob : Job
         {
             _copy.MergeLeftInto(bitmap.Bits);
         }
+    }
+
+    // What fails is left to copy, and fails once more in small steps.
+    private async IoTask<long> SkipAsync(long offset)
+    {
+        await _source.Loop.SwitchTo();
+        long skipped = await _copy.SkipAsync(offset);
+        await Manager.Graph.MainLoop.SwitchTo();
+        Manager.Graph.NotifyProgress();
+        return skipped;
     }
 
     private async IoTask CopyAsync(long offset, long bytes)

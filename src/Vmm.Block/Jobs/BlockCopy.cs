@@ -26,8 +26,8 @@ public sealed class BlockCopy : IDisposable
     public BlockCopy(BlockNode source, BlockNode target)
     {
         _source = source;
-        _copier = new RangeCopier(source, target, BlockRequestFlags.MayUnmap);
         _targetCluster = target.Driver.ClusterBytes;
+        _copier = new RangeCopier(source, target, BlockRequestFlags.MayUnmap) { BufferBytes = Math.Max(RangeCopier.MaxBytes, _targetCluster) };
         Cluster = Math.Max(MinCluster, _targetCluster);
         _left = new BitSet(source.Length, Cluster);
     }
@@ -118,7 +118,7 @@ public sealed class BlockCopy : IDisposable
         }
 
         await _ranges.EnterAsync(start, end);
-        for (long at = start; result >= 0 && Take(ref at, end, out long part);)
+        for (long at = start; result >= 0 && Take(ref at, end, Math.Max(RangeCopier.MaxBytes, Cluster), out long part);)
         {
             (result, isRead) = await CopyPartAsync(at, part);
             if (result < 0)
@@ -133,14 +133,49 @@ public sealed class BlockCopy : IDisposable
         return (result, isRead);
     }
 
+    /// <summary>What was copied last is all zeroes, or was not to be copied: <see cref="SkipAsync"/> may find more of it.</summary>
+    public bool MaySkip => _copier.WasZero;
+
+    /// <summary>Copies the zeroes with which a range begins, or passes over what is not to be copied, in one piece.</summary>
+    /// <returns>How many bytes, in whole clusters; or a negative errno.</returns>
+    public async IoTask<long> SkipAsync(long offset)
+    {
+        long bytes = Math.Min(_left.Length - offset, RangeCopier.MaxZeroes);
+        bytes = await _copier.CountZeroesAsync(offset, bytes, Cluster, SkipsUnallocated ? Bottom : null, SkipsUnallocated);
+        if (bytes == 0)
+        {
+            return 0;
+        }
+
+        // What is left was not written since the copy began to watch: it is what it was just now.
+        await _ranges.EnterAsync(offset, offset + bytes);
+        int result = 0;
+        for (long at = offset; result >= 0 && Take(ref at, offset + bytes, RangeCopier.MaxZeroes, out long part); at += part)
+        {
+            result = SkipsUnallocated ? 0 : await _copier.WriteZeroesAsync(at, part);
+            if (result < 0)
+            {
+                Add(at, part);
+            }
+            else
+            {
+                Copied += SkipsUnallocated ? 0 : part;
+            }
+        }
+
+        _ranges.Exit(offset, offset + bytes);
+        return result < 0 ? result : bytes;
+    }
+
     /// <inheritdoc/>
     public void Dispose() => _copier.Dispose();
 
-    private bool Take(ref long offset, long end, out long bytes)
+    // In whole clusters: there is one bit for each.
+    private bool Take(ref long offset, long end, long max, out long bytes)
     {
         lock (_gate)
         {
-            if (!_left.NextArea(ref offset, end, RangeCopier.MaxBytes, out bytes))
+            if (!_left.NextArea(ref offset, end, max, out bytes))
             {
                 return false;
             }
@@ -157,6 +192,7 @@ public sealed class BlockCopy : IDisposable
             BlockStatus status = await _source.StatusAboveAsync(Bottom, offset, bytes, wantZero: false);
             if (status.Result >= 0 && (status.Flags & BlockStatusFlags.Allocated) == 0 && status.Bytes >= bytes)
             {
+                _copier.WasZero = true;
                 return (0, false);
             }
         }

@@ -94,6 +94,16 @@ internal sealed class MirrorDirty(long length, long granularity) : IWriteObserve
         }
     }
 
+    /// <summary>Marks the end of a range that was taken: it is taken again next.</summary>
+    public void GiveBack(long offset, long bytes)
+    {
+        lock (_gate)
+        {
+            _bits.Set(offset, bytes);
+            _cursor = offset;
+        }
+    }
+
     /// <summary>Takes the next range to copy, beginning where the last one ended.</summary>
     public bool TryTake(long max, out long offset, out long bytes)
     {

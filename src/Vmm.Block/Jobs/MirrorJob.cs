@@ -65,6 +65,7 @@ public sealed partial class MirrorJob : Job
     private readonly MirrorTopDriver _filter;
     private bool _isFrozen;
     private long _bytesInFlight;
+    private long _taken;
     private int _result;
     private bool _isCompleting;
     private bool _isDraining;
@@ -318,9 +319,14 @@ public sealed partial class MirrorJob : Job
         return result;
     }
 
+    // Granules are copied whole: there is one bit for each.
+    private long SmallStep => Math.Max(RangeCopier.MaxBytes, _mirror.Granularity);
+
     private bool TryStart(out long bytes)
     {
-        if (!_dirty.TryTake(RangeCopier.MaxBytes, out long offset, out bytes))
+        // Where there was nothing but zeroes, more of them may follow. At a limit, and where writers wait for copies, steps stay small.
+        _taken = !_copier.WasZero || Speed > 0 || _mirror.IsWriteBlocking ? SmallStep : Math.Min(2 * _taken, RangeCopier.MaxZeroes);
+        if (!_dirty.TryTake(_taken, out long offset, out bytes))
         {
             return false;
         }
@@ -349,7 +355,19 @@ public sealed partial class MirrorJob : Job
             await _ranges.EnterAsync(offset, offset + bytes);
         }
 
-        (int result, bool isRead) = await _copier.CopyAsync(offset, bytes);
+        long copied = bytes;
+        int result;
+        bool isRead = false;
+        if (bytes <= SmallStep)
+        {
+            (result, isRead) = await _copier.CopyAsync(offset, bytes);
+        }
+        else
+        {
+            copied = await _copier.CountZeroesAsync(offset, bytes, _mirror.Granularity);
+            result = copied == 0 ? 0 : await _copier.WriteZeroesAsync(offset, copied);
+        }
+
         if (_mirror.IsWriteBlocking)
         {
             _ranges.Exit(offset, offset + bytes);
@@ -360,7 +378,11 @@ public sealed partial class MirrorJob : Job
         _bytesInFlight -= bytes;
         if (result >= 0)
         {
-            Progress += bytes;
+            Progress += copied;
+            if (copied < bytes)
+            {
+                _dirty.GiveBack(offset + copied, bytes - copied);
+            }
         }
         else
         {

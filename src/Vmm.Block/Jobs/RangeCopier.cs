@@ -14,21 +14,31 @@ namespace Vmm.Block.Jobs;
 /// <param name="zeroFlags">How zeroes are written.</param>
 internal sealed class RangeCopier(BlockNode source, BlockNode target, BlockRequestFlags zeroFlags) : IDisposable
 {
-    /// <summary>Bytes of the longest range.</summary>
+    /// <summary>Bytes of a range that is worth a request of its own.</summary>
     internal const int MaxBytes = 1 << 20;
+
+    /// <summary>Bytes of the longest range of zeroes that is written at once: others wait for it.</summary>
+    internal const long MaxZeroes = 1 << 30;
 
     private readonly Stack<NativeBuffer> _buffers = new();
 
+    /// <summary>Most bytes that are read at once.</summary>
+    internal int BufferBytes { get; init; } = MaxBytes;
+
+    /// <summary>The range that was copied last has nothing but zeroes; more of them may follow.</summary>
+    internal bool WasZero { get; set; }
+
     /// <summary>Copies a range.</summary>
     /// <param name="offset">Where it begins in both.</param>
-    /// <param name="bytes">At most <see cref="MaxBytes"/>.</param>
-    /// <param name="compressed">Bytes of a cluster of the target, each of which is compressed; 0 for plain writes.</param>
+    /// <param name="bytes">How long it is.</param>
+    /// <param name="compressed">Bytes of a cluster of the target, each of which is compressed and fits the buffer; 0 for plain writes.</param>
     /// <returns>0 or a negative errno, and whether a read has failed.</returns>
     internal async IoTask<(int Result, bool IsRead)> CopyAsync(long offset, long bytes, int compressed = 0)
     {
-        NativeBuffer buffer = _buffers.TryPop(out NativeBuffer? free) ? free : new NativeBuffer(MaxBytes);
+        NativeBuffer buffer = _buffers.TryPop(out NativeBuffer? free) ? free : new NativeBuffer(BufferBytes);
         int result = 0;
         bool isRead = false;
+        bool isZero = true;
         for (long done = 0; done < bytes && result >= 0;)
         {
             isRead = true;
@@ -41,7 +51,8 @@ internal sealed class RangeCopier(BlockNode source, BlockNode target, BlockReque
             }
             else
             {
-                part = compressed > 0 ? Math.Min(bytes - done, compressed) : part;
+                isZero = false;
+                part = compressed > 0 ? Math.Min(bytes - done, compressed) : Math.Min(part, BufferBytes);
                 IoVectors data = IoVectors.Rent(buffer.Vector(0, (int)part));
                 result = await source.ReadAsync(offset + done, data);
                 if (result >= 0)
@@ -59,8 +70,26 @@ internal sealed class RangeCopier(BlockNode source, BlockNode target, BlockReque
         }
 
         _buffers.Push(buffer);
+        WasZero = isZero;
         return (result, isRead);
     }
+
+    /// <summary>Bytes of zeroes, or of nothing that is to be copied, with which a range of the source begins, in whole pieces.</summary>
+    /// <param name="offset">Where it begins.</param>
+    /// <param name="bytes">How long it is.</param>
+    /// <param name="piece">A power of two.</param>
+    /// <param name="bottom">Where what is to be copied ends in the chain of backing files.</param>
+    /// <param name="skipsUnallocated">What is not above the bottom counts, instead of zeroes.</param>
+    internal async IoTask<long> CountZeroesAsync(long offset, long bytes, long piece, BlockNode? bottom = null, bool skipsUnallocated = false)
+    {
+        BlockStatus status = await source.StatusAboveAsync(bottom, offset, bytes, wantZero: !skipsUnallocated);
+        bool counts = skipsUnallocated ? (status.Flags & BlockStatusFlags.Allocated) == 0 : (status.Flags & BlockStatusFlags.Zero) != 0;
+        WasZero = status.Result >= 0 && counts && status.Bytes >= MaxBytes;
+        return !WasZero ? 0 : status.Bytes >= bytes ? bytes : status.Bytes & -piece;
+    }
+
+    /// <summary>Writes zeroes to the target: 0 or a negative errno.</summary>
+    internal IoTask<int> WriteZeroesAsync(long offset, long bytes) => target.WriteZeroesAsync(offset, bytes, zeroFlags);
 
     /// <inheritdoc/>
     public void Dispose()

@@ -33,6 +33,10 @@ public enum BlockdevDriver
     /// <summary>A file of the host.</summary>
     File,
 
+    /// <summary>A CD-ROM drive of the host.</summary>
+    [QapiName("host_cdrom")]
+    HostCdrom,
+
     /// <summary>A block device of the host.</summary>
     [QapiName("host_device")]
     HostDevice,
@@ -196,6 +200,10 @@ public sealed partial record BlockdevOptions
     [QapiBranch("file")]
     public BlockdevOptionsFile? File { get; init; }
 
+    /// <summary>A CD-ROM drive.</summary>
+    [QapiBranch("host_cdrom")]
+    public BlockdevOptionsFile? HostCdrom { get; init; }
+
     /// <summary>A host device.</summary>
     [QapiBranch("host_device")]
     public BlockdevOptionsFile? HostDevice { get; init; }
@@ -291,6 +299,9 @@ public sealed partial record BlockdevOptionsFile
 
     /// <summary>Engine.</summary>
     public AioMode? Aio { get; init; }
+
+    /// <summary>Most requests that io_uring is given at once; 0 or less for any number.</summary>
+    public long? AioMaxBatch { get; init; }
 }
 
 /// <summary>A node without contents.</summary>

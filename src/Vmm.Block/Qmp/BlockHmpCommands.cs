@@ -320,11 +320,11 @@ public sealed class BlockHmpCommands(BlockHmpTargets targets)
             return;
         }
 
-        // Those from which the machine can be loaded are on all disks, and the first has the machine's state.
+        // Those from which the machine can be loaded are on all disks.
         List<SnapshotInfo> complete = [];
         foreach (SnapshotInfo snapshot in disks[0].Snapshots)
         {
-            if (snapshot.VmStateSize > 0 && disks.TrueForAll(d => d.Snapshots.Any(s => s.Name == snapshot.Name)))
+            if (disks.TrueForAll(d => d.Snapshots.Any(s => s.Name == snapshot.Name)))
             {
                 complete.Add(snapshot);
             }

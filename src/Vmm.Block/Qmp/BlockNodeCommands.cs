@@ -20,6 +20,16 @@ public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
 
         await graph.ChangeDrainedAsync(node, async () =>
         {
+            try
+            {
+                node.CheckNotInUse();
+                node.CheckNotBacking();
+            }
+            catch (QapiException)
+            {
+                throw new QapiException($"Device '{device ?? "(null)"}' is in use");
+            }
+
             BlockBackend user = new(graph, "");
             try
             {

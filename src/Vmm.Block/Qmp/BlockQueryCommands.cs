@@ -160,7 +160,7 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
             NodeName = node.Name,
             Ro = node.IsReadOnly,
             Drv = node.Driver.FormatName,
-            BackingFile = node.SkipFilters.Backing?.Node.Filename,
+            BackingFile = node.Driver.IsFilter ? null : node.Backing?.Node.Filename,
             BackingFileDepth = depth,
             Encrypted = node.Driver.IsEncrypted,
             DetectZeroes = node.Options.DetectZeroes,

@@ -188,6 +188,10 @@ public sealed class MirrorCommands(JobManager jobs)
             }
         }
 
+        source.CheckNotInUse();
+        source.CheckNotBacking();
+        destination.CheckNotInUse();
+        destination.CheckNotBacking();
         if (request.Sync is MirrorSyncMode.Incremental or MirrorSyncMode.Bitmap)
         {
             throw new QapiException($"Sync mode '{MirrorSyncModeQapi.ToWire(request.Sync)}' not supported");

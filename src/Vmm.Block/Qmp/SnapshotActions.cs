@@ -26,6 +26,7 @@ internal abstract class OverlayAction(BlockGraph graph) : TransactionAction
         await node.DrainAsync();
         _node = node;
         node.CheckNotInUse();
+        node.CheckNotBacking();
         if (!node.IsReadOnly)
         {
             await node.Loop.SwitchTo();
@@ -166,6 +167,7 @@ internal sealed class InternalSnapshotAction(BlockGraph graph, BlockdevSnapshotI
         await node.DrainAsync();
         _node = node;
         node.CheckNotInUse();
+        node.CheckNotBacking();
         if (node.IsReadOnly)
         {
             throw new QapiException($"Device '{snapshot.Device}' is read only");

@@ -82,6 +82,7 @@ public sealed class SnapshotCommands(TransactionRunner transactions)
         }
 
         node.CheckNotInUse();
+        node.CheckNotBacking();
         if (node.SkipFilters.Driver is not Qcow2Driver image)
         {
             throw new QapiException("Failed to get a snapshot list: Operation not supported");

@@ -16,10 +16,11 @@ public sealed partial class FileDriver : BlockDriver
     // Longer reads would keep the loop from its other work even when they are in the page cache.
     private const int MaxInlineBytes = 128 << 10;
 
-    private readonly bool _isDevice;
+    private readonly FileKind _kind;
     private readonly string _filename;
     private readonly LockingMode _locking;
     private readonly AioMode? _aio;
+    private readonly long _maxBatch;
     private readonly FdSets _fdSets;
     private readonly LoopWorkers _workers;
     private readonly FileWriter _writer;
@@ -40,20 +41,31 @@ public sealed partial class FileDriver : BlockDriver
     private FileLocks.Locks _locks;
 
     /// <summary>A file.</summary>
-    public FileDriver(BlockdevOptionsFile options, bool isDevice, FdSets fdSets, LoopWorkers workers)
+    public FileDriver(BlockdevOptionsFile options, FileKind kind, FdSets fdSets, LoopWorkers workers)
     {
-        _isDevice = isDevice;
+        _kind = kind;
         _filename = options.Filename;
+        if (_filename.Length == 0)
+        {
+            throw new QapiException($"The '{FormatName}' block driver requires a file name");
+        }
+
         _locking = options.Locking ?? LockingMode.Auto;
         _fdSets = fdSets;
         _workers = workers;
         _aio = options.Aio;
+        _maxBatch = options.AioMaxBatch ?? 0;
         _writer = new FileWriter(workers);
         _writeOut = new FileWriteOut(workers);
     }
 
     /// <inheritdoc/>
-    public override string FormatName => _isDevice ? "host_device" : "file";
+    public override string FormatName => _kind switch
+    {
+        FileKind.Regular => "file",
+        FileKind.Cdrom => "host_cdrom",
+        _ => "host_device",
+    };
 
     /// <inheritdoc/>
     public override string ExactFilename => _filename;
@@ -99,6 +111,11 @@ public sealed partial class FileDriver : BlockDriver
 
         // Last: a ring belongs to a file that is open, and goes with it.
         OpenRing(_aio ?? options.Aio ?? AioMode.Threads);
+        if (_ring is not null)
+        {
+            _ring.MaxBatch = _maxBatch > 0 ? _maxBatch : long.MaxValue;
+        }
+
         await IoTask.CompletedTask;
     }
 
@@ -136,6 +153,11 @@ public sealed partial class FileDriver : BlockDriver
     /// <inheritdoc/>
     public override IoTask<int> ReadAsync(long offset, IoVectors data, BlockRequestFlags flags)
     {
+        if (_kind == FileKind.Cdrom && !Cdrom.HasDisc(_fd.Fd))
+        {
+            return new(BlockResult.NoMedium);
+        }
+
         if (_triesInline && data.Size <= MaxInlineBytes)
         {
             long count = Libc.PReadV(_fd.Fd, data.Items, offset, Libc.RWF_NOWAIT);
@@ -315,6 +337,20 @@ public sealed partial class FileDriver : BlockDriver
         _isWritable = isWritable;
     }
 
+    /// <summary>True for the path of a drive that says it is one.</summary>
+    internal static bool IsCdrom(string path)
+    {
+        if (Libc.Open(path, Libc.O_RDONLY | Libc.O_NONBLOCK | Libc.O_CLOEXEC, 0, out SafeFd drive) != Errno.OK)
+        {
+            return false;
+        }
+
+        using (drive)
+        {
+            return Libc.FStat(drive.Fd, out FileStatus status) == Errno.OK && status.IsBlockDevice && Cdrom.IsDrive(drive.Fd);
+        }
+    }
+
     internal static void Check(Errno errno, string what)
     {
         if (errno != Errno.OK)
@@ -325,14 +361,15 @@ public sealed partial class FileDriver : BlockDriver
 
     private Errno Open(bool writable) => _fdSets.Open(_filename, Flags(writable), out _fd);
 
-    private int Flags(bool writable) => Flags(writable, Node.Options.IsDirect);
+    // A drive without a disc is opened as well.
+    private int Flags(bool writable) => Flags(writable, Node.Options.IsDirect) | (_kind == FileKind.Cdrom ? Libc.O_NONBLOCK : 0);
 
     private static int Flags(bool writable, bool isDirect) =>
         (writable ? Libc.O_RDWR : Libc.O_RDONLY) | (isDirect ? Libc.O_DIRECT : 0);
 
     private void CheckKind(in FileStatus status)
     {
-        if (_isDevice)
+        if (_kind != FileKind.Regular)
         {
             if (!status.IsBlockDevice && !status.IsCharDevice)
             {

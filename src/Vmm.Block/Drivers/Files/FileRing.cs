@@ -25,6 +25,9 @@ internal sealed class FileRing : IDisposable
     private int _inFlight;
     private bool _isPosted;
 
+    /// <summary>With as many requests that wait to be submitted, they are: the turn of the loop is not waited for.</summary>
+    internal long MaxBatch { get; set; } = long.MaxValue;
+
     private FileRing(IoUring ring)
     {
         _ring = ring;
@@ -115,7 +118,15 @@ internal sealed class FileRing : IDisposable
             slot.SetVectors(data, done);
             IoTask<int> task = slot.Done.Task;
             _waiting.Enqueue(slot);
-            PostSubmit();
+            if (_waiting.Count >= MaxBatch)
+            {
+                Submit();
+            }
+            else
+            {
+                PostSubmit();
+            }
+
             int result = await task;
             _free.Push(slot);
             if (result is not (-(int)Errno.EINTR or -(int)Errno.EAGAIN))
