@@ -30,16 +30,7 @@ public sealed record NodeOptions
     /// <summary>The options of a node as an operator wrote them, over what its parent hands down.</summary>
     /// <param name="options">As written.</param>
     /// <param name="inherited">Handed down; null for a node without parent.</param>
-    /// <exception cref="Qapi.QapiException">They contradict each other.</exception>
-    public static NodeOptions Resolve(BlockdevOptions options, NodeOptions? inherited)
-    {
-        NodeOptions resolved = Combine(options, inherited);
-        return resolved is { DetectZeroes: DetectZeroesMode.Unmap, Discard: not DiscardMode.Unmap }
-            ? throw new Qapi.QapiException("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap")
-            : resolved;
-    }
-
-    private static NodeOptions Combine(BlockdevOptions options, NodeOptions? inherited) => new()
+    public static NodeOptions Resolve(BlockdevOptions options, NodeOptions? inherited) => new()
     {
         IsReadOnly = options.ReadOnly ?? inherited?.IsReadOnly ?? false,
         IsAutoReadOnly = options.AutoReadOnly ?? inherited?.IsAutoReadOnly ?? false,
