@@ -21,17 +21,8 @@ public static class BlockTeardown
         await exports.CloseAllAsync();
 
         // Limits do not hold in a drained section, which does not end any more.
-        foreach (BlockNode node in (BlockNode[])[.. graph.Nodes])
-        {
-            node.DrainBegin();
-        }
-
+        await graph.StandStillAsync();
         await jobs.CancelAllAsync();
-        foreach (BlockNode node in (BlockNode[])[.. graph.Nodes])
-        {
-            await node.WaitIdleAsync();
-        }
-
         await graph.CloseAllAsync(backends.All);
     }
 }

@@ -70,6 +70,7 @@ internal sealed partial class VirtualMachine
     private readonly BlockBackends _drives;
     private readonly JobManager _jobs;
     private readonly BlockExportFactory _exports;
+    private readonly TaskCompletionSource _ended = new();
     private readonly DriveTable _driveTable;
     private readonly MachineIoLock _ioLock;
     private Action<HmpTable>? _fillHuman;
@@ -212,6 +213,8 @@ internal sealed partial class VirtualMachine
         {
             Exit = _loop.Stop,
             Report = text => Reporter.Error(text),
+            Ended = _ended.Task,
+            Settle = () => _blocks.FlushAllAsync().AsTask(),
         };
         _run = run;
         _drives.ErrorSink = new BlockErrorReports(_loop, run, _monitors).Report;
@@ -257,6 +260,7 @@ internal sealed partial class VirtualMachine
         _accelerator!.PauseAll();
         _monitors.IsEnding = true;
         _loop.RunUntil(BlockTeardown.RunAsync(_blocks, _drives, _exports.Exports, _jobs));
+        _ended.SetResult();
         _monitors.FlushAll();
         return _failed ? 1 : run.ExitStatus;
     }

@@ -106,6 +106,12 @@ public sealed class BlockExports
             }
         }
 
+        if (type is null && _all.Count > 0)
+        {
+            // The process ends: requests that wait for their limits do not hold it up.
+            await _graph.SettleAsync();
+        }
+
         while (_all.Exists(e => type is null || e.Type == type))
         {
             await _ended.WaitAsync();

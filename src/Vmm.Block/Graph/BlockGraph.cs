@@ -260,7 +260,15 @@ public sealed partial class BlockGraph
         _closing.Add(node);
         await node.Loop.SwitchTo();
         await node.FlushAsync();
-        await node.Driver.CloseAsync();
+        try
+        {
+            await node.Driver.CloseAsync();
+        }
+        catch (QapiException)
+        {
+            // Nobody is left to hear of it, and those below must be closed as well.
+        }
+
         await MainLoop.SwitchTo();
         node.DrainEnd();
         await ForgetAsync(node);

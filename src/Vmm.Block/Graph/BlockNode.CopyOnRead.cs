@@ -24,7 +24,7 @@ public sealed partial class BlockNode
         long position = offset & ~(cluster - 1L);
         while (position < end)
         {
-            BlockStatus status = await Driver.StatusAsync(position, end - position, wantZero: false);
+            BlockStatus status = await StatusAsync(position, end - position, wantZero: false);
             if (status.Result < 0)
             {
                 return status.Result;

@@ -214,6 +214,11 @@ public abstract partial class Job : IBlockParent
 
     internal async IoTask CancelUncheckedAsync(bool force)
     {
+        if (Transaction.IsFinalizing)
+        {
+            return;
+        }
+
         if (Status is JobStatus.Waiting or JobStatus.Pending)
         {
             IsCancelled = IsForced = true;
@@ -364,7 +369,14 @@ public abstract partial class Job : IBlockParent
     /// <summary>Pauses if somebody wants that.</summary>
     protected async IoTask PausePointAsync()
     {
-        if (_pauses == 0 || IsForced)
+        if (IsForced)
+        {
+            // It was paused while it slept, and ends.
+            ShowResumed(force: true);
+            return;
+        }
+
+        if (_pauses == 0)
         {
             return;
         }

@@ -68,12 +68,12 @@ public sealed class JobManager(BlockGraph graph, IEventEmitter events)
         job.SetStatus(JobStatus.Created);
     }
 
-    /// <summary>Ends all jobs by force, newest first, and waits until they have ended.</summary>
+    /// <summary>Ends all jobs by force, newest first, waits until they have ended and forgets them.</summary>
     public async IoTask CancelAllAsync()
     {
-        while (_jobs.Find(static job => job.IsStarted && !job.HasEnded) is { } job)
+        while (_jobs.Find(static job => job.IsStarted) is { } job)
         {
-            if (job.Status != JobStatus.Aborting)
+            if (!job.HasEnded && job.Status != JobStatus.Aborting)
             {
                 await job.CancelUncheckedAsync(force: true);
             }
@@ -81,6 +81,11 @@ public sealed class JobManager(BlockGraph graph, IEventEmitter events)
             while (!job.HasEnded)
             {
                 await graph.WaitProgressAsync();
+            }
+
+            if (job.Status == JobStatus.Concluded)
+            {
+                job.Dismiss();
             }
         }
     }

@@ -8,6 +8,9 @@ public sealed class JobTransaction
     private readonly List<Job> _jobs = [];
     private bool _isAborting;
 
+    /// <summary>Results are being made permanent: it is too late to cancel.</summary>
+    internal bool IsFinalizing { get; private set; }
+
     /// <summary>Without jobs.</summary>
     public JobTransaction()
     {
@@ -44,10 +47,17 @@ public sealed class JobTransaction
     /// <summary>Makes the results of all permanent, or of none.</summary>
     internal async IoTask FinalizeAsync(Job first)
     {
+        if (IsFinalizing)
+        {
+            return;
+        }
+
+        IsFinalizing = true;
         foreach (Job job in _jobs.ToArray())
         {
             if (!await job.TryPrepareAsync())
             {
+                IsFinalizing = false;
                 await AbortAsync(first);
                 return;
             }

@@ -39,19 +39,28 @@ public sealed class RunCommands(RunControl run)
 
     /// <summary>Ends the process.</summary>
     [QmpCommand("quit", AllowPreconfig = true, Since = "0.14")]
-    public void Quit()
+    public async Task Quit()
     {
-        run.Actions.Shutdown = ShutdownAction.Poweroff;
-        run.RequestShutdown(ShutdownCause.HostQmpQuit);
-        run.ServicePending();
+        RequestEnd();
+
+        // The answer is the last that a client hears.
+        await run.Ended;
     }
 
-    /// <summary>Stops the vCPUs.</summary>
+    /// <summary>Stops the vCPUs; what the guest has written is on stable storage then.</summary>
     [QmpCommand("stop", Since = "0.14")]
-    public void Stop()
+    public async Task Stop()
     {
         run.ThrowIfHeld();
-        run.Stop(RunState.Paused);
+        if (run.IsRunning)
+        {
+            run.Stop(RunState.Paused);
+            await run.Settled;
+        }
+        else
+        {
+            await run.Settle();
+        }
     }
 
     /// <summary>Lets the vCPUs run again.</summary>
@@ -111,11 +120,11 @@ public sealed class RunCommands(RunControl run)
 
     /// <summary>Ends the process.</summary>
     [HmpCommand("quit|q", Help = "quit the emulator", AllowPreconfig = true)]
-    public void HmpQuit(HmpContext context) => Quit();
+    public void HmpQuit(HmpContext context) => RequestEnd();
 
     /// <summary>Stops the vCPUs.</summary>
     [HmpCommand("stop|s", Help = "stop emulation")]
-    public void HmpStop(HmpContext context) => Stop();
+    public ValueTask HmpStop(HmpContext context) => new(Stop());
 
     /// <summary>Lets the vCPUs run again.</summary>
     [HmpCommand("cont|c", Help = "resume emulation")]
@@ -147,5 +156,12 @@ public sealed class RunCommands(RunControl run)
         }
 
         WatchdogSetAction(parsed);
+    }
+
+    private void RequestEnd()
+    {
+        run.Actions.Shutdown = ShutdownAction.Poweroff;
+        run.RequestShutdown(ShutdownCause.HostQmpQuit);
+        run.ServicePending();
     }
 }

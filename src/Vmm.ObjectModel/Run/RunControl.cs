@@ -90,6 +90,17 @@ public sealed partial class RunControl : IRunControl
     /// <summary>Exit status of the process; meaningful once <see cref="IsExiting"/>.</summary>
     public int ExitStatus { get; private set; }
 
+    /// <summary>Complete when all is done that has to be done before the process ends: who asked for the end is answered then. By default at once.</summary>
+    public Task Ended { get; init; } = Task.CompletedTask;
+
+    /// <summary>
+    /// Waits for what the machine has asked of the host and puts it on stable storage, whenever the machine was stopped. By default nothing. Main loop.
+    /// </summary>
+    public Func<Task> Settle { get; init; } = static () => Task.CompletedTask;
+
+    /// <summary>The last <see cref="Settle"/>.</summary>
+    public Task Settled { get; private set; } = Task.CompletedTask;
+
     /// <inheritdoc/>
     public void AddPowerdownNotifier(Action notify) => _powerdownNotifiers.Add(notify);
 
@@ -187,6 +198,8 @@ public sealed partial class RunControl : IRunControl
         {
             _events.Emit(new StopEvent());
         }
+
+        Settled = Settle();
     }
 
     /// <summary>
