@@ -21,7 +21,11 @@ public enum CodecResult
 /// </summary>
 /// <param name="windowBits">Binary logarithm of the window; negative for streams without header and sum.</param>
 /// <param name="level">How hard to compress, 1 to 9.</param>
-public sealed unsafe class RawDeflate(int windowBits = RawDeflate.RawWindow, int level = RawDeflate.UsualLevel) : IDisposable
+/// <param name="memoryLevel">
+/// How much memory to compress with, 1 to 9: tables of 2^(level + 8) bytes, which are cleared for each call. Small input needs few.
+/// </param>
+public sealed unsafe class RawDeflate(
+    int windowBits = RawDeflate.RawWindow, int level = RawDeflate.UsualLevel, int memoryLevel = RawDeflate.MostMemory) : IDisposable
 {
     /// <summary>The window of qcow2.</summary>
     public const int RawWindow = -12;
@@ -34,6 +38,9 @@ public sealed unsafe class RawDeflate(int windowBits = RawDeflate.RawWindow, int
 
     /// <summary>The fastest level that compresses.</summary>
     public const int FastestLevel = 1;
+
+    /// <summary>The most memory.</summary>
+    public const int MostMemory = 9;
 
     private const int Finish = 4;
     private const int StreamEnd = 1;
@@ -118,7 +125,7 @@ public sealed unsafe class RawDeflate(int windowBits = RawDeflate.RawWindow, int
         {
             result = isDeflate
                 ? ((delegate* unmanaged<Stream*, int, int, int, int, int, byte*, int, int>)Library.Symbol("deflateInit2_"))(
-                    made, level, 8, windowBits, 9, 0, version, sizeof(Stream))
+                    made, level, 8, windowBits, memoryLevel, 0, version, sizeof(Stream))
                 : ((delegate* unmanaged<Stream*, int, byte*, int, int>)Library.Symbol("inflateInit2_"))(made, windowBits, version, sizeof(Stream));
         }
 

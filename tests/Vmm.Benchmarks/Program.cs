@@ -105,6 +105,19 @@ Measurement Convert(string name, Action prepare, string node, string exported, F
     new Row("  CPU time of the server", "ms", 1, "cpu"),
     new Row("  RSS", "KiB", 1, "Rss"));
 
+using DumpProbes dumps = new();
+
+Measurement Dump(string format, double? bar, int mib = 1024, int cores = 0, bool isAlone = false) => new(
+    5,
+    s => dumps.Dump(s, format, mib, cores),
+    new Row(
+        $"dump, {format}, {mib} MiB half noise half zeroes, to tmpfs" + (cores == 0 ? "" : $", on {cores} cores"), "MB/s", bar, "mb", HigherIsBetter: true),
+    new Row("  CPU time", "ms", null, "cpu"),
+    new Row("  memory of its own at the end", "KiB", null, "anon"))
+{
+    SamplesOfOther = isAlone ? 0 : 5,
+};
+
 List<Measurement> measurements =
 [
     new(
@@ -179,7 +192,28 @@ List<Measurement> measurements =
     Job("commit, qcow2 over qcow2", 1, images.EmptyQcow2, [images.Qcow2Target, images.Qcow2AboveTarget], DiskImages.Commit, "BLOCK_JOB_READY"),
     Convert("qemu-img convert, export of qcow2 to raw", images.EmptyRaw, images.Qcow2, "n", e => ["convert", "-n", "-f", "raw", "-O", "raw", e, images.RawTargetFile]),
     Convert("qemu-img convert, raw to export of qcow2", images.EmptyQcow2, images.Qcow2Target, "t", e => ["convert", "-n", "-f", "raw", "-O", "raw", images.RawFile, e]),
+
+    // Debian's QEMU is built without LZO and Snappy.
+    Dump("elf", 1),
+    Dump("kdump-zlib", 1.7),
+    Dump("kdump-lzo", null, isAlone: true),
+    Dump("kdump-snappy", null, isAlone: true),
 ];
+if (Environment.GetEnvironmentVariable("VMM_BENCH_DUMP_GROWTH") is not null)
+{
+    foreach (string format in (string[])["elf", "kdump-zlib"])
+    {
+        for (int cores = 1; cores <= Environment.ProcessorCount; cores++)
+        {
+            measurements.Add(Dump(format, null, 1024, cores));
+        }
+
+        for (int mib = 256; mib <= 8192; mib *= 2)
+        {
+            measurements.Add(Dump(format, null, mib, isAlone: true));
+        }
+    }
+}
 
 Console.WriteLine("| what | unit | Vmm | QEMU 7.2 | ratio | bar |");
 Console.WriteLine("|---|---|---:|---:|---:|---:|");

@@ -38,7 +38,10 @@ internal abstract class PageCompressor : IDisposable
 
     private sealed class ZlibCompressor : PageCompressor
     {
-        private readonly RawDeflate _deflate = new(RawDeflate.ZlibWindow, RawDeflate.FastestLevel);
+        // Hash tables with twice as many entries as a page has bytes.
+        private const int MemoryLevel = 6;
+
+        private readonly RawDeflate _deflate = new(RawDeflate.ZlibWindow, RawDeflate.FastestLevel, MemoryLevel);
 
         // With room for less than the page it stops as soon as it is known not to get smaller.
         internal override int Compress(ReadOnlySpan<byte> page, Span<byte> output) =>
