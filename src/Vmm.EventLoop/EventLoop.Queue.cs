@@ -10,10 +10,12 @@ public sealed partial class EventLoop
 
     private readonly Lock _queueGate = new();
     private QueueItem[] _queue = new QueueItem[InitialQueue];
-    private QueueItem[] _spare = new QueueItem[InitialQueue];
+    private QueueItem[] _batch = new QueueItem[InitialQueue];
+    private int _batchDone;
+    private int _batchCount;
     private int _queued;
 
-    private bool HasQueued => Volatile.Read(ref _queued) != 0;
+    private bool HasQueued => Volatile.Read(ref _queued) != 0 || _batchDone < _batchCount;
 
     /// <summary>Runs the action on the loop in its next round, in the order of posting. Any thread.</summary>
     public void Post(Action action) => Enqueue(action, null);
@@ -55,60 +57,37 @@ public sealed partial class EventLoop
 
     private bool RunQueue()
     {
-        if (!HasQueued)
+        // In a round within a callback this is what the outer round has still to do: the callback may be waiting for it.
+        bool progress = RunBatch();
+        if (Volatile.Read(ref _queued) == 0)
         {
-            return false;
+            return progress;
         }
 
-        QueueItem[] batch;
-        int count;
         lock (_queueGate)
         {
-            // A nested RunOnce finds no spare: the outer round has it.
-            batch = _queue;
-            count = _queued;
-            _queue = _spare.Length > 0 ? _spare : new QueueItem[InitialQueue];
-            _spare = [];
+            (_batch, _queue) = (_queue, _batch);
+            _batchCount = _queued;
+            _batchDone = 0;
             Volatile.Write(ref _queued, 0);
         }
 
-        int done = 0;
-        try
-        {
-            while (done < count)
-            {
-                QueueItem item = batch[done];
-                batch[done++] = default;
-                item.Invoke();
-            }
-        }
-        finally
-        {
-            if (done < count)
-            {
-                PutBack(batch.AsSpan(done, count - done));
-            }
-        }
-
-        lock (_queueGate)
-        {
-            _spare = batch;
-        }
-
-        return true;
+        return RunBatch();
     }
 
-    // A callback has thrown and the owner goes on: what stood behind it keeps its place.
-    private void PutBack(ReadOnlySpan<QueueItem> rest)
+    // When a callback throws and the owner goes on, what stood behind it is done in the next round.
+    private bool RunBatch()
     {
-        lock (_queueGate)
+        bool progress = false;
+        while (_batchDone < _batchCount)
         {
-            QueueItem[] all = new QueueItem[Math.Max(InitialQueue, 2 * (rest.Length + _queued))];
-            rest.CopyTo(all);
-            _queue.AsSpan(0, _queued).CopyTo(all.AsSpan(rest.Length));
-            _queue = all;
-            Volatile.Write(ref _queued, _queued + rest.Length);
+            QueueItem item = _batch[_batchDone];
+            _batch[_batchDone++] = default;
+            progress = true;
+            item.Invoke();
         }
+
+        return progress;
     }
 
     private abstract class PostedCall

@@ -41,6 +41,26 @@ public sealed class LoopTests
     }
 
     [Test]
+    public void A_callback_that_waits_is_served_by_what_stands_behind_it()
+    {
+        List<string> seen = [];
+        _loop.Post(() =>
+        {
+            for (int i = 0; i < 3 && seen.Count == 0; i++)
+            {
+                _loop.RunOnce(block: i > 0);
+            }
+
+            seen.Add("waited");
+        });
+        _loop.Post(() => seen.Add("behind"));
+        _loop.Post(() => seen.Add("last"));
+        _loop.RunOnce(block: true);
+        Assert.That(seen, Is.EqualTo(new[] { "behind", "last", "waited" }));
+        Assert.That(_loop.RunOnce(block: false), Is.False);
+    }
+
+    [Test]
     public void Bottom_halves_coalesce_and_can_be_cancelled()
     {
         int calls = 0;
