@@ -86,6 +86,17 @@ public sealed partial class KvmAccelerator
     public MemoryRegion CreateMsiWindow() =>
         MemoryRegion.Io("kvm-apic-msi", 0x100000, new MsiWindow(this), new IoConstraints(4, 4, 4, 4), threadSafe: true);
 
+    /// <inheritdoc/>
+    public IMessageSignal? CreateMessageSignal()
+    {
+        if (Irqchip == KernelIrqchipMode.Off || Vm.CheckExtension(KvmUapi.KVM_CAP_IRQFD) == 0 || Vm.CheckExtension(KvmUapi.KVM_CAP_IRQ_ROUTING) == 0)
+        {
+            return null;
+        }
+
+        return EventFd.TryCreate(out EventFd? trigger) == Errno.OK ? new KvmMessageSignal(Routing, trigger!) : null;
+    }
+
     private static void Check(Errno errno, string text)
     {
         if (errno != Errno.OK)
@@ -118,7 +129,7 @@ public sealed partial class KvmAccelerator
         Check(Routing.Commit(), "Could not set up the interrupt routing table");
     }
 
-    private sealed class GsiSink(KvmVmFd vm) : IInterruptSink
+    private sealed class GsiSink(KvmVmFd vm) : IFreeInterruptSink
     {
         public void SetLevel(int pin, int level) => _ = vm.IrqLine((uint)pin, level != 0);
     }

@@ -20,6 +20,19 @@ public sealed class InterruptTests
         });
     }
 
+    // The last transport's input: 23 of the second I/O APIC or of the only one, or 12 without ACPI.
+    [Test]
+    public void ADiskOfAnIoThreadInterrupts(
+        [Values("", ",ioapic2=off", ",acpi=off")] string board, [Values("on", "split")] string irqchip, [Values] bool isLevel)
+    {
+        byte[] guest = DiskInterruptGuest.Build(
+            board == "" ? 0xfeb02e00 : 0xfeb00e00, board == "" ? 0xfec10000 : 0xfec00000, board == ",acpi=off" ? 12u : 23, isLevel);
+        (int status, _, string serial) = GuestRun.ToEnd(
+            $"microvm{board},kernel-irqchip={irqchip}", guest, "-m", "64", "-object", "iothread,id=io", "-global", "virtio-mmio.force-legacy=false",
+            "-blockdev", "driver=null-co,node-name=disk", "-device", "virtio-blk-device,drive=disk,iothread=io");
+        Assert.That(status, Is.EqualTo(GuestRun.SuccessStatus), serial);
+    }
+
     [Test]
     public void EveryProcessorStartsUnderASplitIrqchip([Values(2, 4)] int cpus)
     {

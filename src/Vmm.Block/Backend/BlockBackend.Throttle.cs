@@ -8,6 +8,9 @@ public sealed partial class BlockBackend
 {
     private ThrottleMember? _throttle;
 
+    /// <inheritdoc/>
+    public IDisposable? SuspendLimits() => _throttle is { } member ? new LimitsPause(member) : null;
+
     /// <summary>What the device's requests amount to.</summary>
     public BlockAccounting Accounting { get; } = new();
 

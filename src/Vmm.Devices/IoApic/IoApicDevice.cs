@@ -1,5 +1,6 @@
 using Vmm.Devices.SystemBus;
 using Vmm.Memory;
+using Vmm.ObjectModel.Accel;
 using Vmm.ObjectModel.Devices;
 using Vmm.ObjectModel.Qom;
 using Vmm.ObjectModel.VmState;
@@ -10,9 +11,12 @@ namespace Vmm.Devices.IoApic;
 /// An I/O APIC with 24 inputs (QOM <c>ioapic</c>), for machines whose interrupt controllers are not in the kernel, or only the
 /// local APICs are. Interrupts leave as MSI writes.
 /// </summary>
-/// <remarks>Source: Intel 82093AA data sheet; version 0x20 adds the EOI register. Home: the machine lock.</remarks>
+/// <remarks>
+/// Source: Intel 82093AA data sheet; version 0x20 adds the EOI register. Home: the machine lock; inputs, where external interrupts are not served,
+/// any thread.
+/// </remarks>
 [QomType("ioapic", UserCreatable = false)]
-public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler, IInterruptInputs
+public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler, IInterruptInputs, IFreeInterruptSink
 {
     /// <summary>Number of inputs.</summary>
     public const int Pins = 24;
@@ -39,7 +43,9 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
     private const ulong MsiBase = 0xfee00000;
     private const byte VersionWithEoi = 0x20;
 
+    private readonly Lock _gate = new();
     private readonly ulong[] _entries = new ulong[Pins];
+    private readonly IMessageSignal?[] _signals = new IMessageSignal?[Pins];
     private readonly InterruptStatistics _statistics = new(Pins);
     private byte _id;
     private byte _select;
@@ -57,6 +63,9 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
 
     /// <summary>Sends an MSI: address and data. The accelerator's unless set before realize.</summary>
     public Action<ulong, uint>? Send { get; set; }
+
+    /// <summary>Makes a way to send the messages of one input without a call; the accelerator's unless set before realize.</summary>
+    public Func<IMessageSignal?>? CreateSignal { get; set; }
 
     /// <summary>The vector of an external interrupt (delivery mode ExtINT): the 8259s' acknowledge cycle; null for none.</summary>
     public Func<byte>? AcknowledgeExternal { get; set; }
@@ -85,6 +94,32 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
         }
 
         InputWatcher?.Invoke(pin, level);
+        lock (_gate)
+        {
+            Drive(pin, level);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void UseSignal(int pin)
+    {
+        lock (_gate)
+        {
+            _signals[pin] ??= CreateSignal?.Invoke();
+        }
+    }
+
+    /// <summary>A local APIC ended an interrupt with this vector: level inputs that are still high interrupt again.</summary>
+    public void EndOfInterrupt(byte vector)
+    {
+        lock (_gate)
+        {
+            End(vector);
+        }
+    }
+
+    private void Drive(int pin, int level)
+    {
         if (level != 0)
         {
             _statistics.Count(pin);
@@ -120,8 +155,7 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
         }
     }
 
-    /// <summary>A local APIC ended an interrupt with this vector: level inputs that are still high interrupt again.</summary>
-    public void EndOfInterrupt(byte vector)
+    private void End(byte vector)
     {
         for (int pin = 0; pin < Pins; pin++)
         {
@@ -138,15 +172,29 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
     }
 
     /// <inheritdoc/>
-    public ulong Read(ulong offset, int size) => (offset & 0xff) switch
+    public ulong Read(ulong offset, int size)
     {
-        SelectRegister => _select,
-        WindowRegister => size == 4 ? ReadIndexed() : 0u,
-        _ => 0,
-    };
+        lock (_gate)
+        {
+            return (offset & 0xff) switch
+            {
+                SelectRegister => _select,
+                WindowRegister => size == 4 ? ReadIndexed() : 0u,
+                _ => 0,
+            };
+        }
+    }
 
     /// <inheritdoc/>
     public void Write(ulong offset, ulong value, int size)
+    {
+        lock (_gate)
+        {
+            WriteRegister(offset, value, size);
+        }
+    }
+
+    private void WriteRegister(ulong offset, ulong value, int size)
     {
         switch (offset & 0xff)
         {
@@ -157,7 +205,7 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
                 WriteIndexed((uint)value);
                 break;
             case EoiRegister when size == 4 && Version >= VersionWithEoi:
-                EndOfInterrupt((byte)value);
+                End((byte)value);
                 break;
         }
     }
@@ -165,13 +213,16 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
     /// <inheritdoc/>
     public override void Reset()
     {
-        _id = 0;
-        _select = 0;
-        _irr = 0;
-        for (int pin = 0; pin < Pins; pin++)
+        lock (_gate)
         {
-            _entries[pin] = EntryMask;
-            TellRoute(pin);
+            _id = 0;
+            _select = 0;
+            _irr = 0;
+            for (int pin = 0; pin < Pins; pin++)
+            {
+                _entries[pin] = EntryMask;
+                TellRoute(pin);
+            }
         }
     }
 
@@ -185,13 +236,16 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
     public void LoadState(VmStateReader reader, int version)
     {
         IoApicState s = IoApicState.Load(reader, version);
-        _id = s.Id;
-        _select = s.Select;
-        _irr = s.Irr & ((1u << Pins) - 1);
-        for (int pin = 0; pin < Pins; pin++)
+        lock (_gate)
         {
-            _entries[pin] = s.Entries[pin];
-            TellRoute(pin);
+            _id = s.Id;
+            _select = s.Select;
+            _irr = s.Irr & ((1u << Pins) - 1);
+            for (int pin = 0; pin < Pins; pin++)
+            {
+                _entries[pin] = s.Entries[pin];
+                TellRoute(pin);
+            }
         }
     }
 
@@ -205,7 +259,12 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
         }
 
         AddInputPins("", Pins);
-        Send ??= Machine.Accelerator.SignalMsi;
+        if (Send is null)
+        {
+            Send = Machine.Accelerator.SignalMsi;
+            CreateSignal ??= Machine.Accelerator.CreateMessageSignal;
+        }
+
         MapMemory("ioapic", Address, 0x1000, this, new IoConstraints(1, 8, 1, 4));
         Reset();
     }
@@ -213,8 +272,11 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
     private IoApicState Capture()
     {
         ulong[] entries = new ulong[Pins];
-        _entries.CopyTo(entries, 0);
-        return new IoApicState { Id = _id, Select = _select, Irr = _irr, Entries = entries };
+        lock (_gate)
+        {
+            _entries.CopyTo(entries, 0);
+            return new IoApicState { Id = _id, Select = _select, Irr = _irr, Entries = entries };
+        }
     }
 
     private uint ReadIndexed()
@@ -299,6 +361,11 @@ public sealed partial class IoApicDevice : SysBusDevice, IVmStateful, IIoHandler
                 }
 
                 data = (data & ~(uint)EntryVector) | acknowledge();
+            }
+            else if (_signals[pin] is { } signal && signal.SetMessage(address, data))
+            {
+                signal.Send();
+                continue;
             }
 
             Send?.Invoke(address, data);

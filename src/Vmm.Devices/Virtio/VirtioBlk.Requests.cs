@@ -38,6 +38,9 @@ public sealed partial class VirtioBlk
     }
 
     /// <inheritdoc/>
+    protected override IDisposable? SuspendLimits() => _backend?.SuspendLimits();
+
+    /// <inheritdoc/>
     protected override void OnResume()
     {
         for (int count = _stopped.Count; count > 0; count--)

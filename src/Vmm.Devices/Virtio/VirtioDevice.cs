@@ -242,6 +242,11 @@ public abstract partial class VirtioDevice : Device, IVirtQueueOwner
         _queues.ForEach(q => q.Attach(memory));
         _transport.Plug(this);
         _interrupt = machine.MainLoop.CreateBottomHalf(_transport.UpdateInterrupt);
+        if (QueueLoop != machine.MainLoop)
+        {
+            _transport.UseSignal();
+        }
+
         _isRunning = machine.Run.IsRunning;
         _stateHandler = machine.Run.AddVmStateChangeHandler(OnRunStateChange);
         ConnectQueues();
@@ -307,7 +312,14 @@ public abstract partial class VirtioDevice : Device, IVirtQueueOwner
     protected void BeginRequest() => Interlocked.Increment(ref _inFlight);
 
     /// <summary>A request is over. Any thread.</summary>
-    protected void EndRequest() => Interlocked.Decrement(ref _inFlight);
+    protected void EndRequest()
+    {
+        if (Interlocked.Decrement(ref _inFlight) == 0 && Volatile.Read(ref _quiesced) > 0)
+        {
+            // Whoever waits for the last one may be asleep.
+            Machine.MainLoop.Post(static () => { });
+        }
+    }
 
     /// <summary>No new requests until <see cref="Unquiesce"/>; nests.</summary>
     protected void Quiesce() => Interlocked.Increment(ref _quiesced);
@@ -321,10 +333,14 @@ public abstract partial class VirtioDevice : Device, IVirtQueueOwner
         }
     }
 
+    /// <summary>Lets requests that wait for their limits go until what is returned is disposed.</summary>
+    protected virtual IDisposable? SuspendLimits() => null;
+
     /// <summary>Waits on the main loop until no request is under way.</summary>
     protected void Drain()
     {
         Quiesce();
+        using IDisposable? limits = SuspendLimits();
         lock (Gate)
         {
             // Who takes buffers on another loop has stopped doing so once the gate is free.
@@ -332,7 +348,7 @@ public abstract partial class VirtioDevice : Device, IVirtQueueOwner
 
         while (Volatile.Read(ref _inFlight) > 0)
         {
-            Machine.MainLoop.RunOnce(block: QueueLoop == Machine.MainLoop);
+            Machine.MainLoop.RunOnce(block: true);
         }
 
         Unquiesce();
@@ -428,7 +444,7 @@ public abstract partial class VirtioDevice : Device, IVirtQueueOwner
     private void Interrupt(int bits)
     {
         Interlocked.Or(ref _isr, bits);
-        if (Machine.Lock.IsHeldByCurrentThread)
+        if (Transport.IsLineFree || Machine.Lock.IsHeldByCurrentThread)
         {
             Transport.UpdateInterrupt();
         }

@@ -13,7 +13,10 @@ namespace Vmm.Devices.Virtio;
 /// <summary>
 /// Memory-mapped registers of a virtio device (QOM <c>virtio-mmio</c>), legacy or modern. Its state travels in the section of the device.
 /// </summary>
-/// <remarks>Source: virtio 1.2, 4.2. Home: the machine lock; interrupts may be asked for on any thread.</remarks>
+/// <remarks>
+/// Source: virtio 1.2, 4.2. Home: the machine lock. The interrupt line is a level that is driven on the thread that has used the buffers, without that
+/// lock, where the interrupt controller lets it; else on the main loop.
+/// </remarks>
 [QomType("virtio-mmio", UserCreatable = false)]
 [Stateless]
 public sealed partial class VirtioMmio : SysBusDevice, IIoHandler, IInterruptOutputs
@@ -29,6 +32,7 @@ public sealed partial class VirtioMmio : SysBusDevice, IIoHandler, IInterruptOut
     private readonly VirtioMmioBus _bus = new();
     private ModernQueue[] _modern = [];
     private readonly uint[] _driverFeatures = new uint[2];
+    private readonly Lock _lineGate = new();
     private MemoryRegion? _region;
     private EventFd[] _notifiers = [];
     private uint _deviceFeaturesSelect;
@@ -75,7 +79,7 @@ public sealed partial class VirtioMmio : SysBusDevice, IIoHandler, IInterruptOut
         _deviceFeaturesSelect = 0;
         _driverFeaturesSelect = 0;
         _pageShift = 0;
-        Irq.Lower();
+        Lower();
     }
 
     /// <inheritdoc/>
@@ -161,8 +165,21 @@ public sealed partial class VirtioMmio : SysBusDevice, IIoHandler, IInterruptOut
         }
     }
 
-    /// <summary>Sets the line to what the device's interrupt status says. Machine lock.</summary>
-    internal void UpdateInterrupt() => Irq.Set(Device is { Isr: not 0 });
+    /// <summary>The line may be driven on any thread.</summary>
+    internal bool IsLineFree => Irq.IsFree;
+
+    /// <summary>Sets the line to what the device's interrupt status says. Machine lock, unless <see cref="IsLineFree"/>.</summary>
+    internal void UpdateInterrupt()
+    {
+        // Who changes the status looks at it here afterwards: the last one in has the last word.
+        lock (_lineGate)
+        {
+            Irq.Set(Device is { Isr: not 0 });
+        }
+    }
+
+    /// <summary>The device's queues are served by a thread of its own.</summary>
+    internal void UseSignal() => (Irq.Sink as IFreeInterruptSink)?.UseSignal(Irq.Pin);
 
     /// <summary>A device has been put into the place.</summary>
     internal void Plug(VirtioDevice device)
@@ -198,7 +215,7 @@ public sealed partial class VirtioMmio : SysBusDevice, IIoHandler, IInterruptOut
         }
 
         _notifiers = [];
-        Irq.Lower();
+        Lower();
     }
 
     /// <inheritdoc/>
@@ -214,6 +231,14 @@ public sealed partial class VirtioMmio : SysBusDevice, IIoHandler, IInterruptOut
         {
             _bus.BusName = $"virtio-mmio-bus.{Number}";
             AddChildBus(_bus);
+        }
+    }
+
+    private void Lower()
+    {
+        lock (_lineGate)
+        {
+            Irq.Lower();
         }
     }
 

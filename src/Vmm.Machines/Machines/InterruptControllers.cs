@@ -164,7 +164,7 @@ internal sealed class InterruptControllers
     }
 
     /// <summary>What the kernel's controllers are sent, counted on its way.</summary>
-    private sealed class GsiCounter(IInterruptSink next) : IInterruptSink
+    private sealed class GsiCounter(IInterruptSink next) : IFreeInterruptSink
     {
         private const int IsaIrqs = 16;
 
@@ -178,16 +178,16 @@ internal sealed class InterruptControllers
         {
             // The 8259s' statistics count edges, the I/O APIC's every time its input is driven high.
             uint bit = 1u << pin;
+            uint before = level != 0 ? Interlocked.Or(ref _levels, bit) : Interlocked.And(ref _levels, ~bit);
             if (level != 0)
             {
                 IoApic?.Count(pin);
-                if (pin < IsaIrqs && (_levels & bit) == 0)
+                if (pin < IsaIrqs && (before & bit) == 0)
                 {
                     Pic?.Count(pin);
                 }
             }
 
-            _levels = level != 0 ? _levels | bit : _levels & ~bit;
             next.SetLevel(pin, level);
         }
     }

@@ -74,8 +74,21 @@ public interface IAccelerator : IDisposable
     /// <summary>Brings every vCPU to its state after reset (BSP at the reset vector, APs waiting for SIPI). Stopped vCPUs only.</summary>
     void ResetVcpus();
 
-    /// <summary>MSI write by a device.</summary>
+    /// <summary>MSI write by a device. Any thread.</summary>
     void SignalMsi(ulong address, uint data);
+
+    /// <summary>A message that is sent by signalling a descriptor (irqfd); null when there is no such way. Machine lock.</summary>
+    IMessageSignal? CreateMessageSignal() => null;
+}
+
+/// <summary>A message that the accelerator sends whenever a descriptor is signalled.</summary>
+public interface IMessageSignal : IDisposable
+{
+    /// <summary>Sets the message. False when the accelerator refuses it: nothing is sent then. Not on two threads at a time.</summary>
+    bool SetMessage(ulong address, uint data);
+
+    /// <summary>Sends the message that was set. Any thread.</summary>
+    void Send();
 }
 
 /// <summary>Which interrupt controllers live in the kernel.</summary>

@@ -101,6 +101,9 @@ public interface IBlockBackend
     /// <summary>Puts what was written on stable storage.</summary>
     IoTask<int> FlushAsync();
 
+    /// <summary>Lets requests that wait for their limits go at once until what is returned is disposed; null without limits. Main loop.</summary>
+    IDisposable? SuspendLimits() => null;
+
     /// <summary>Says what to do about a failed request, and does the host's part: the event, the I/O status, stopping the machine.</summary>
     /// <param name="isRead">A read.</param>
     /// <param name="error">The negative errno.</param>

@@ -7,6 +7,18 @@ public interface IInterruptSink
     void SetLevel(int pin, int level);
 }
 
+/// <summary>A receiver whose inputs may be driven on any thread, with the machine lock or without.</summary>
+public interface IFreeInterruptSink : IInterruptSink
+{
+    /// <summary>
+    /// Input <paramref name="pin"/> is driven by a thread that has no time for calls into the accelerator: what it sends goes by signalling from now on,
+    /// where the accelerator has such a way. Machine lock.
+    /// </summary>
+    void UseSignal(int pin)
+    {
+    }
+}
+
 /// <summary>
 /// A wire from a device's output to one input pin of a sink. A device holds lines, never controllers. Unconnected lines swallow
 /// changes. The sink can be replaced at run time (qtest interception, irq routing). Use under the machine lock.
@@ -33,6 +45,9 @@ public sealed class InterruptLine
 
     /// <summary>Input number at the receiver.</summary>
     public int Pin => _pin;
+
+    /// <summary>The line may be driven on any thread; by one at a time.</summary>
+    public bool IsFree => _sink is IFreeInterruptSink;
 
     /// <summary>The level last driven, 0 or 1 for ordinary lines.</summary>
     public int Level { get; private set; }

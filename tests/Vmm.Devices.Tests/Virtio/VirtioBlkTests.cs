@@ -2,6 +2,7 @@ using System.Text;
 using Vmm.Devices.Virtio;
 using Vmm.EventLoop.Tasks;
 using Vmm.ObjectModel.Block;
+using Vmm.ObjectModel.Devices;
 using Vmm.ObjectModel.VmState;
 using Vmm.TestKit.Devices;
 
@@ -57,6 +58,35 @@ public sealed class VirtioBlkTests(bool isLegacy, bool isPacked)
         Assert.That(_disk.Read(0x60), Is.EqualTo(1u));
         _disk.Write(0x64, 1);
         Assert.That(_disk.Machine.Interrupts.IsHigh(VirtioDisk.Irq), Is.False);
+    }
+
+    [TestCase(true)]
+    [TestCase(false)]
+    public void AnotherThreadInterruptsAtOnceWhereTheControllerLetsIt(bool isFree)
+    {
+        _disk.SetUp();
+        FreeSink sink = new();
+        if (isFree)
+        {
+            _disk.Transport.Irq.Connect(sink, 0);
+        }
+
+        // The machine lock is held here, and the main loop does not run.
+        Thread thread = new(() => _disk.Disk.InterruptQueue(0));
+        thread.Start();
+        thread.Join();
+        Assert.That(isFree ? sink.Level != 0 : _disk.Machine.Interrupts.IsHigh(VirtioDisk.Irq), Is.EqualTo(isFree));
+        _disk.Run();
+        Assert.That(isFree ? sink.Level != 0 : _disk.Machine.Interrupts.IsHigh(VirtioDisk.Irq), Is.True);
+        _disk.Write(0x64, 1);
+        Assert.That(isFree ? sink.Level != 0 : _disk.Machine.Interrupts.IsHigh(VirtioDisk.Irq), Is.False, "acknowledged");
+    }
+
+    private sealed class FreeSink : IFreeInterruptSink
+    {
+        public int Level { get; private set; }
+
+        public void SetLevel(int pin, int level) => Level = level;
     }
 
     [Test]
