@@ -6,7 +6,8 @@ namespace Vmm.TestKit.Guests;
 /// <summary>
 /// A guest that writes to its disk for ever from ring 3, <see cref="Depth"/> requests at a time: the driver of a modern virtio block device on the
 /// last transport of <c>microvm</c>, which <c>-global virtio-mmio.force-legacy=false</c> makes modern. Write number n, from 1 on, fills the block
-/// <see cref="BlockOf"/> says with n, as 64-bit words. It waits by polling, without exits.
+/// <see cref="BlockOf"/> says with n, as 64-bit words whose upper halves have the number of times that the guest was started. It waits by polling,
+/// without exits.
 /// </summary>
 /// <remarks>Virtio 1.1, sections 2.6, 4.2 and 5.2. Writes 'B' to the debug console when it begins, 'E' and no more when a request has failed.</remarks>
 public static class DiskWriterGuest
@@ -20,9 +21,16 @@ public static class DiskWriterGuest
     /// <summary>Writes that are under way together, to different blocks; the next ones follow when all of them are complete.</summary>
     public const int Depth = 4;
 
-    /// <summary>Guest physical address of the number of writes that the device has completed, 64 bits.</summary>
-    public const uint Completed = GuestImage.Data + 8;
+    /// <summary>Guest physical address of the number of writes that the device has completed; the upper half of the 64 bits counts the guest's starts.</summary>
+    public const uint Completed = 0x200000;
 
+    /// <summary>Guest physical address of the number of writes that the guest has asked for, 16 bits.</summary>
+    public const uint Submitted = Available + 2;
+
+    /// <summary>Guest physical address of the number of writes that the device has completed as it says, 16 bits.</summary>
+    public const uint Answered = Used + 2;
+
+    private const uint NoIdt = Completed + 0x100;
     private const uint Transport = 0xfeb02e00;
     private const uint Descriptors = GuestImage.Base + 0x20000;
     private const uint Available = Descriptors + 0x100;
@@ -41,15 +49,28 @@ public static class DiskWriterGuest
     public static int BlockOf(long number) => (int)(unchecked((uint)number * Step) >> 7) & (Blocks - 1);
 
     /// <summary>PVH ELF.</summary>
-    public static byte[] Build() => new GuestImage()
+    /// <param name="crashAfter">
+    /// Other than 0: after so many writes, and with the next ones under way, the guest resets itself by a triple fault. It runs in ring 0 then.
+    /// </param>
+    public static byte[] Build(int crashAfter = 0) => new GuestImage()
         .EnterLongMode()
         .Code(64, GuestImage.LongCode, c =>
         {
             GuestImage.LongModeProlog(c);
+            c.inc(__dword_ptr[Completed + 4]);
+            c.mov(__dword_ptr[Completed], 0);
             SetUp(c);
-            GuestImage.EnterUser(c, GuestImage.UserCode);
+            if (crashAfter == 0)
+            {
+                GuestImage.EnterUser(c, GuestImage.UserCode);
+            }
+            else
+            {
+                c.mov(eax, GuestImage.UserCode);
+                c.jmp(rax);
+            }
         })
-        .Code(64, GuestImage.UserCode, Write)
+        .Code(64, GuestImage.UserCode, c => Write(c, crashAfter))
         .ToPvhElf();
 
     private static void SetUp(Assembler c)
@@ -104,7 +125,7 @@ public static class DiskWriterGuest
 
     private static void Register(Assembler c, int offset, uint value) => c.mov(__dword_ptr[rbx + offset], value);
 
-    private static void Write(Assembler c)
+    private static void Write(Assembler c, int crashAfter)
     {
         Label next = c.CreateLabel();
         Label wait = c.CreateLabel();
@@ -113,12 +134,13 @@ public static class DiskWriterGuest
         GuestImage.Out(c, 0xe9, (byte)'B');
         c.mov(ebx, Transport);
         c.xor(r12d, r12d);
+        c.mov(r13, __qword_ptr[Completed]);
         c.Label(ref next);
         for (uint slot = 0; slot < Depth; slot++)
         {
             c.inc(r12);
             c.mov(edi, BufferOf(slot));
-            c.mov(rax, r12);
+            c.lea(rax, __[r13 + r12]);
             c.mov(ecx, BlockBytes / 8);
             c.rep.stosq();
             c.imul(eax, r12d, (int)Step);
@@ -133,6 +155,17 @@ public static class DiskWriterGuest
         c.mov(__word_ptr[Available + 2], r12w);
         c.mfence();
         c.mov(__dword_ptr[rbx + 0x50], 0);
+        if (crashAfter != 0)
+        {
+            Label on = c.CreateLabel();
+            c.cmp(r12d, crashAfter);
+            c.jbe(on);
+            c.lidt(__[NoIdt]);
+            c.ud2();
+            c.Label(ref on);
+            c.nop();
+        }
+
         c.Label(ref wait);
         c.pause();
         c.cmp(__word_ptr[Used + 2], r12w);
@@ -143,7 +176,7 @@ public static class DiskWriterGuest
             c.jne(failed);
         }
 
-        c.mov(__qword_ptr[Completed], r12);
+        c.mov(__dword_ptr[Completed], r12d);
         c.jmp(next);
         c.Label(ref failed);
         GuestImage.Out(c, 0xe9, (byte)'E');
