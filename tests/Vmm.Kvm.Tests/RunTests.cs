@@ -336,6 +336,26 @@ public sealed class RunTests
     }
 
     [Test]
+    public void SignalsForMessagesTakeAndGiveBackRoutes()
+    {
+        using var vm = new TestVm([0xf4]);
+        for (int round = 0; round < 3; round++)
+        {
+            using IMessageSignal signal = vm.Accelerator.CreateMessageSignal()!;
+            using IMessageSignal other = vm.Accelerator.CreateMessageSignal()!;
+            Assert.That(signal.SetMessage(0xfee00000, 0x41), "the kernel takes route and descriptor");
+            Assert.That(signal.SetMessage(0xfee01000, 0x8042), "another message");
+            Assert.That(other.SetMessage(0xfee00000, 0x43));
+            signal.Send();
+            other.Send();
+        }
+
+        int gsi = vm.Accelerator.Routing.AddMsi(0xfee00000, 0x44);
+        Assert.That(gsi, Is.EqualTo(24), "the first free one");
+        vm.Accelerator.Routing.ReleaseMsi(gsi);
+    }
+
+    [Test]
     public void ExitsDoNotAllocate()
     {
         // again: out 30h,al; in al,30h; jmp again, a thread-safe region that measures
