@@ -33,9 +33,12 @@ public sealed class GuestDumper(RunControl run, IEventEmitter events, Func<IMach
     internal DumpQueryResult Query() =>
         new() { Status = _status, Completed = (long)_progress.Completed, Total = (long)_progress.Total };
 
-    /// <summary>Begins a dump. The task ends with it, after the event and with the machine running again when it ran.</summary>
-    /// <exception cref="QapiException">There is nothing to dump, at once; the dump failed, from the task.</exception>
-    internal Task Start(DumpRequest request)
+    /// <summary>
+    /// Begins a dump, as soon as nothing writes memory any more. The task that it returns ends with the dump, after the event and with the machine
+    /// running again when it ran.
+    /// </summary>
+    /// <exception cref="QapiException">There is nothing to dump; the dump failed, from the task that is returned.</exception>
+    internal async ValueTask<Task> Start(DumpRequest request)
     {
         bool wasRunning = run.IsRunning;
         _status = DumpStatus.Active;
@@ -48,6 +51,12 @@ public sealed class GuestDumper(RunControl run, IEventEmitter events, Func<IMach
         run.Hold(BusyText);
         try
         {
+            if (wasRunning)
+            {
+                // What the guest has asked its disks for still arrives in its memory.
+                await run.Settled.ConfigureAwait(true);
+            }
+
             DumpPlan plan = Plan(request);
             _progress = plan.Progress;
             return Run(request, plan, wasRunning);

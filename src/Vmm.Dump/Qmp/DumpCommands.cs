@@ -77,7 +77,7 @@ public sealed class DumpCommands(GuestDumper dumper, RunControl run, WorkerPool 
                 throw new QapiException("kdump-raw formats require a seekable file");
             }
 
-            dump = dumper.Start(new DumpRequest
+            dump = await dumper.Start(new DumpRequest
             {
                 File = file,
                 IsPaging = paging,
@@ -85,7 +85,7 @@ public sealed class DumpCommands(GuestDumper dumper, RunControl run, WorkerPool 
                 IsWindows = wanted == DumpGuestMemoryFormat.WinDmp,
                 Compression = compression,
                 IsFlat = isFlat,
-            });
+            }).ConfigureAwait(true);
         }
         catch
         {
