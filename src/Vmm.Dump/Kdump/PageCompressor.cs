@@ -43,9 +43,11 @@ internal abstract class PageCompressor : IDisposable
 
         private readonly RawDeflate _deflate = new(RawDeflate.ZlibWindow, RawDeflate.FastestLevel, MemoryLevel);
 
+        private readonly NoiseDetector _noise = new();
+
         // With room for less than the page it stops as soon as it is known not to get smaller.
         internal override int Compress(ReadOnlySpan<byte> page, Span<byte> output) =>
-            _deflate.Compress(page, output[..(page.Length - 1)], out int written) == CodecResult.Ok ? written : 0;
+            !_noise.IsNoise(page) && _deflate.Compress(page, output[..(page.Length - 1)], out int written) == CodecResult.Ok ? written : 0;
 
         public override void Dispose() => _deflate.Dispose();
     }
