@@ -118,7 +118,7 @@ internal static class CommandRegistration
         return terminal =>
         {
             MonitorCatalog.RegisterHmp(terminal, human);
-            BlockCatalog.RegisterHmp(terminal, new BlockHmpCommands(disks), new ExportHmpCommands(t.Exports, t.Drives, exports), new QemuIoHmpCommands(t.Blocks, t.Drives, static text => StdIo.Out.Write(text)));
+            BlockCatalog.RegisterHmp(terminal, new BlockHmpCommands(disks), new ExportHmpCommands(t.Exports, t.Drives, exports), new QemuIoHmpCommands(t.Blocks, t.Drives, static text => StdIo.Out.Write(text), static text => StdIo.Error.Write(text)));
             ChardevsCatalog.RegisterHmp(terminal, new ChardevHmpCommands(t.Chardevs, chardevs));
             DevicesCatalog.RegisterHmp(terminal, chipset);
             DumpCatalog.RegisterHmp(terminal, new DumpHmpCommands(dumps));

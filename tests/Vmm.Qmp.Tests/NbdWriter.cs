@@ -30,6 +30,7 @@ internal sealed class NbdWriter : IDisposable
     /// <summary>Kinds of requests.</summary>
     public enum Kind : ushort
     {
+        Read = 0,
         Write = 1,
         Flush = 3,
         WriteZeroes = 6,
@@ -59,8 +60,37 @@ internal sealed class NbdWriter : IDisposable
         return BinaryPrimitives.ReadUInt64BigEndian(answer.AsSpan(8));
     }
 
+    /// <summary>Makes a request with nothing else under way; false when it fails.</summary>
+    public bool Request(Kind kind, long offset, int length, byte fill = 0)
+    {
+        Send(kind, offset, length, fill);
+        return TakeResult();
+    }
+
+    /// <summary>Reads with nothing else under way; false when that fails.</summary>
+    public bool TryRead(long offset, Span<byte> data)
+    {
+        Send(Kind.Read, offset, data.Length);
+        if (!TakeResult())
+        {
+            return false;
+        }
+
+        byte[] bytes = new byte[data.Length];
+        Receive(bytes);
+        bytes.CopyTo(data);
+        return true;
+    }
+
     /// <inheritdoc/>
     public void Dispose() => _socket.Dispose();
+
+    private bool TakeResult()
+    {
+        byte[] answer = new byte[16];
+        Receive(answer);
+        return BinaryPrimitives.ReadUInt32BigEndian(answer.AsSpan(4)) == 0;
+    }
 
     private void Receive(byte[] bytes)
     {

@@ -207,6 +207,9 @@ public abstract class BlockDriver
     /// <summary>Bytes of a cluster, in which the image allocates; 0 when there are none.</summary>
     public virtual int ClusterBytes => 0;
 
+    /// <summary>Where the state of a machine begins in the addresses of the image, behind its contents; 0 when it has no place.</summary>
+    public virtual long VmStateOffset => 0;
+
     /// <summary>Adds what query-block's "image" shows beyond the common members.</summary>
     public virtual void DescribeImage(ImageDescription image)
     {

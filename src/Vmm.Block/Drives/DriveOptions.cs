@@ -48,20 +48,23 @@ internal sealed class DriveOptions
 
         if (Take("cache") is { } cache)
         {
-            (bool direct, bool writeBack, bool noFlush) = cache switch
-            {
-                "none" or "off" => (true, true, false),
-                "directsync" => (true, false, false),
-                "writeback" => (false, true, false),
-                "unsafe" => (false, true, true),
-                "writethrough" => (false, false, false),
-                _ => throw new QapiException("invalid cache option"),
-            };
+            (bool direct, bool writeBack, bool noFlush) = ParseCache(cache) ?? throw new QapiException("invalid cache option");
             _flat.TryAdd("cache.writeback", OnOff(writeBack));
             _flat.TryAdd("cache.direct", OnOff(direct));
             _flat.TryAdd("cache.no-flush", OnOff(noFlush));
         }
     }
+
+    /// <summary>What a mode of caching means; null for a name that is none.</summary>
+    internal static (bool IsDirect, bool IsWriteBack, bool IsNoFlush)? ParseCache(string mode) => mode switch
+    {
+        "none" or "off" => (true, true, false),
+        "directsync" => (true, false, false),
+        "writeback" => (false, true, false),
+        "unsafe" => (false, true, true),
+        "writethrough" => (false, false, false),
+        _ => null,
+    };
 
     /// <summary>What is left.</summary>
     internal QDict Rest => _flat;

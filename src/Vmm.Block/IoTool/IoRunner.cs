@@ -12,9 +12,8 @@ using Vmm.Qapi;
 namespace Vmm.Block.IoTool;
 
 /// <summary>Runs lines of qemu-io over back ends: single requests for tests. Home: main loop.</summary>
-internal sealed class IoRunner(BlockGraph graph, Action<string> print)
+internal sealed partial class IoRunner(BlockGraph graph, Action<string> print, Action<string> complain)
 {
-    private readonly StringBuilder _late = new();
     private readonly LoopWaitQueue _ended = new();
     private int _pending;
 
@@ -22,19 +21,18 @@ internal sealed class IoRunner(BlockGraph graph, Action<string> print)
     /// <exception cref="QapiException">The medium cannot be had for it.</exception>
     /// <param name="backend">The back end.</param>
     /// <param name="line">The line.</param>
+    /// <param name="context">The terminal, for what is not printed.</param>
     /// <param name="ended">Called when nothing of it goes on any more.</param>
-    internal async Task RunAsync(BlockBackend backend, string line, Action? ended = null)
+    internal async Task RunAsync(BlockBackend backend, string line, HmpContext context, Action? ended = null)
     {
-        if (!await StartAsync(backend, line, ended))
+        if (!await StartAsync(backend, line, context, ended))
         {
             ended?.Invoke();
         }
     }
 
-    private async Task<bool> StartAsync(BlockBackend backend, string line, Action? ended)
+    private async Task<bool> StartAsync(BlockBackend backend, string line, HmpContext context, Action? ended)
     {
-        // Requests that were left to themselves report when they can.
-        print(TakeLate());
         string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
         if (words.Length == 0)
         {
@@ -55,17 +53,22 @@ internal sealed class IoRunner(BlockGraph graph, Action<string> print)
                 throw new IoUsageException(wrong);
             }
 
-            return await StartAsync(backend, command, new IoArguments(command, words.AsSpan(1)), ended);
+            return await StartAsync(backend, command, new IoArguments(command, words.AsSpan(1)), context, ended);
         }
         catch (IoUsageException e)
         {
+            if (e.Complaint is { } complaint)
+            {
+                complain(complaint);
+            }
+
             print(e.Message + "\n");
         }
 
         return false;
     }
 
-    private async Task<bool> StartAsync(BlockBackend backend, IoCommand command, IoArguments arguments, Action? ended)
+    private async Task<bool> StartAsync(BlockBackend backend, IoCommand command, IoArguments arguments, HmpContext context, Action? ended)
     {
         if (command.Permissions != BlockPermissions.None)
         {
@@ -77,12 +80,10 @@ internal sealed class IoRunner(BlockGraph graph, Action<string> print)
         {
             case "aio_flush":
                 await WaitAllAsync();
-                print(TakeLate());
                 break;
             case "aio_read":
             case "aio_write":
-                StartLate(backend, command, arguments, ended);
-                return true;
+                return StartLate(backend, command, arguments, ended);
             case "read":
             case "readv":
             case "write":
@@ -105,10 +106,22 @@ internal sealed class IoRunner(BlockGraph graph, Action<string> print)
                 print((backend.Length < 0 ? "getlength: " + BlockResult.Text((int)backend.Length) : IoText.Size((backend.Length + 511) & ~511L)) + "\n");
                 break;
             case "truncate":
-                await TruncateAsync(backend, IoText.ParseNumber(words[0]));
+                await TruncateAsync(backend, command, arguments);
                 break;
             case "sleep":
-                await SleepAsync(IoText.ParseNumber(words[0]));
+                await SleepAsync(IoText.ParseMilliseconds(words[0]));
+                break;
+            case "info":
+                ShowInfo(backend, context);
+                break;
+            case "reopen":
+                await ReopenAsync(backend, command, arguments);
+                break;
+            case "abort":
+                Raise(Libc.SIGABRT);
+                break;
+            case "sigraise":
+                Raise((int)Math.Min(IoText.ParseNumber(words[0]), int.MaxValue));
                 break;
             case "help":
                 print(Help(words.Count > 0 ? words[0] : null));
@@ -145,19 +158,29 @@ internal sealed class IoRunner(BlockGraph graph, Action<string> print)
         return result;
     }
 
-    private void StartLate(BlockBackend backend, IoCommand command, IoArguments arguments, Action? ended)
+    private bool StartLate(BlockBackend backend, IoCommand command, IoArguments arguments, Action? ended)
     {
         // What is wrong with the line is said at once.
         Transfer transfer = new(command, arguments);
+        if (arguments.Has('i'))
+        {
+            bool isWrite = command.Name == "aio_write";
+            print($"injecting invalid {(isWrite ? "write" : "read")} request\n");
+            backend.Accounting.Refused(isWrite ? AccountedKind.Write : AccountedKind.Read);
+            transfer.Dispose();
+            return false;
+        }
+
         _pending++;
         RunLateAsync(backend, transfer, ended).Forget();
+        return true;
     }
 
     private async IoTask RunLateAsync(BlockBackend backend, Transfer transfer, Action? ended)
     {
         long start = Stopwatch.GetTimestamp();
         int result = await OnLoopAsync(backend, () => transfer.RunAsync(backend));
-        _late.Append(transfer.Finish(result, Stopwatch.GetElapsedTime(start)));
+        print(transfer.Finish(result, Stopwatch.GetElapsedTime(start)));
         transfer.Dispose();
         _pending--;
         ended?.Invoke();
@@ -170,13 +193,6 @@ internal sealed class IoRunner(BlockGraph graph, Action<string> print)
         {
             await _ended.WaitAsync().AsTask();
         }
-    }
-
-    private string TakeLate()
-    {
-        string text = _late.ToString();
-        _late.Clear();
-        return text;
     }
 
     private async Task<string> TransferAsync(BlockBackend backend, IoCommand command, IoArguments arguments)
@@ -213,6 +229,8 @@ internal sealed class IoRunner(BlockGraph graph, Action<string> print)
 
             if (part == 0)
             {
+                // The medium ends here.
+                bytes = done;
                 break;
             }
 
@@ -274,15 +292,29 @@ internal sealed class IoRunner(BlockGraph graph, Action<string> print)
             return status.Result;
         });
 
-        return (result, (status.Flags & (BlockStatusFlags.Allocated | BlockStatusFlags.Data | BlockStatusFlags.Zero)) != 0, Math.Min(status.Bytes, bytes));
+        return (result, (status.Flags & BlockStatusFlags.Allocated) != 0, Math.Min(status.Bytes, bytes));
     }
 
-    private async Task TruncateAsync(BlockBackend backend, long length)
+    private async Task TruncateAsync(BlockBackend backend, IoCommand command, IoArguments arguments)
     {
+        PreallocMode mode = !arguments.Has('m') ? PreallocMode.Off : arguments.Value('m') switch
+        {
+            "off" => PreallocMode.Off,
+            "metadata" => PreallocMode.Metadata,
+            "falloc" => PreallocMode.Falloc,
+            "full" => PreallocMode.Full,
+            { } other => throw new QapiException($"Invalid preallocation mode '{other}'"),
+        };
+        if (arguments.Words.Count != 1)
+        {
+            throw new IoUsageException(command.Line);
+        }
+
+        long length = IoText.ParseNumber(arguments.Words[0]);
         BlockNode node = backend.Root ?? throw new QapiException(BlockResult.Text(BlockResult.NoMedium));
         await OnLoop(backend, async () =>
         {
-            await node.TruncateAsync(length);
+            await node.TruncateAsync(length, exact: false, mode);
             return 0;
         });
     }

@@ -23,6 +23,12 @@ internal static class IoText
             : $"Parsing error: non-numeric argument, or extraneous/unrecognized suffix -- {text}");
     }
 
+    /// <summary>A time.</summary>
+    internal static long ParseMilliseconds(string text) =>
+        long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long value) && value is >= 0 and <= int.MaxValue
+            ? value
+            : throw new IoUsageException($"{text} is not a valid number");
+
     /// <summary>A byte.</summary>
     internal static byte ParsePattern(string text) => OptionScalars.TryParseUInt64(text, out ulong value) == ScalarStatus.Ok && value <= byte.MaxValue
         ? (byte)value

@@ -46,7 +46,8 @@ internal sealed class Transfer : IDisposable
         }
 
         CheckFlags(command);
-        _checkFrom = arguments.Has('s') ? IoText.ParseNumber(arguments.Value('s')) : 0;
+        bool isChecked = !_isWrite && arguments.Has('s');
+        _checkFrom = isChecked ? IoText.ParseNumber(arguments.Value('s')) : 0;
         _checkBytes = arguments.Has('l') ? IoText.ParseNumber(arguments.Value('l')) : _bytes - _checkFrom;
         if (_checkFrom < 0 || _checkFrom > _bytes || _checkBytes > _bytes - _checkFrom)
         {
@@ -57,6 +58,10 @@ internal sealed class Transfer : IDisposable
         {
             _buffer = new NativeBuffer((int)_bytes);
             _buffer.Span[..(int)_bytes].Fill(_isWrite ? _pattern ?? WriteFill : ReadFill);
+            if (_isWrite && arguments.Has('s'))
+            {
+                FillFrom(arguments.Value('s'), _buffer.Span[..(int)_bytes]);
+            }
         }
     }
 
@@ -101,7 +106,7 @@ internal sealed class Transfer : IDisposable
     {
         if (result < 0)
         {
-            return $"{_name} failed: {BlockResult.Text(result)}\n";
+            return $"{(_name == "aio_read" ? "readv" : _name)} failed: {BlockResult.Text(result)}\n";
         }
 
         string text = "";
@@ -124,11 +129,30 @@ internal sealed class Transfer : IDisposable
         return text + IoText.Report(_isWrite ? "wrote" : "read", time, _offset, _bytes, _arguments.Has('C'));
     }
 
+    // The file's contents, again and again.
+    private static void FillFrom(string path, Span<byte> data)
+    {
+        Errno errno = Libc.ReadFile(path, data.Length, out byte[] content);
+        if (errno != Errno.OK || content.Length == 0)
+        {
+            throw new IoUsageException($"{path}: {(errno == Errno.OK ? "file is empty" : errno.Message())}");
+        }
+
+        for (int done = 0; done < data.Length; done += content.Length)
+        {
+            content.AsSpan(0, Math.Min(content.Length, data.Length - done)).CopyTo(data[done..]);
+        }
+    }
+
     private void CheckFlags(IoCommand command)
     {
         bool isZero = _arguments.Has('z');
         string? wrong = null;
-        if (_name == "write" && _arguments.Has('n') && !isZero)
+        if (_arguments.Has('f') && _arguments.Has('c'))
+        {
+            wrong = "-f and -b or -c cannot be specified at the same time";
+        }
+        else if (_name == "write" && _arguments.Has('n') && !isZero)
         {
             wrong = "-n requires -z to be specified";
         }
@@ -136,11 +160,13 @@ internal sealed class Transfer : IDisposable
         {
             wrong = "-u requires -z to be specified";
         }
-        else if (_isWrite && isZero && _pattern is not null)
+        else if (_name == "write" && (isZero ? 1 : 0) + (_pattern is null ? 0 : 1) + (_arguments.Has('s') ? 1 : 0) > 1)
         {
-            wrong = _name == "write"
-                ? "Only one of -z, -P, and -s can be specified at the same time"
-                : "-z and -P cannot be specified at the same time";
+            wrong = "Only one of -z, -P, and -s can be specified at the same time";
+        }
+        else if (_name == "aio_write" && isZero && _arguments.Words.Count > 2)
+        {
+            wrong = "-z supports only a single length parameter";
         }
         else if (_arguments.Has('c') && isZero)
         {

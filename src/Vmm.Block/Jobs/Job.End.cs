@@ -8,6 +8,7 @@ namespace Vmm.Block.Jobs;
 public abstract partial class Job
 {
     private JobTransaction? _transaction;
+    private bool _hasReturned;
 
     /// <summary>Those with which it succeeds or fails; by default it is alone. Set before the start.</summary>
     public JobTransaction Transaction
@@ -22,6 +23,9 @@ public abstract partial class Job
 
     /// <summary>Its method has returned.</summary>
     internal bool IsDone { get; private set; }
+
+    /// <summary>It has nothing to do, or nothing more, and will have ended when those have had their turn that wait for one now.</summary>
+    internal bool EndsAtOnce => IsStarted && !IsDone && (_hasReturned || (IsBlockJob && Status == JobStatus.Running && Progress + Remaining == 0));
 
     /// <summary>It was set up, but what it belongs to has failed: it goes without having run.</summary>
     /// <param name="isCancelled">What it belongs to was undone; else the job itself was refused.</param>
@@ -144,7 +148,8 @@ public abstract partial class Job
             result = BlockResult.Io;
         }
 
-        // The command that started the job is answered before its end is told.
+        // Whoever has let the job run is to be done first.
+        _hasReturned = true;
         await Yield();
         IsAtWork = false;
         IsDone = true;

@@ -46,6 +46,22 @@ public sealed class JobManager(BlockGraph graph, IEventEmitter events)
         job.Start();
     }
 
+    /// <summary>
+    /// Changes the graph for a command that starts jobs. The end of those that had nothing to wait for is told before the command is answered.
+    /// </summary>
+    public async IoTask ChangeAsync(Func<IoTask> change)
+    {
+        const int MaxTurns = 4;
+        await graph.ChangeAsync(change);
+        LoopWaitQueue turn = new();
+        for (int i = 0; i < MaxTurns && _jobs.Exists(static job => job.EndsAtOnce); i++)
+        {
+            IoTask<bool> task = turn.WaitAsync();
+            turn.WakeAll();
+            await task;
+        }
+    }
+
     /// <summary>Limits a job that was made and does not run yet.</summary>
     /// <exception cref="QapiException">The limit is no good; the job is gone.</exception>
     public async IoTask LimitAsync(Job job, long? speed)

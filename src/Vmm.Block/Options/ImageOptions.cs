@@ -155,6 +155,45 @@ internal static class ImageOptions
         return list.Count > 0 && list.Count == copy.Count ? list : copy;
     }
 
+    /// <summary>The same options as text, to be changed.</summary>
+    internal static QDict Copy(QDict options) => (QDict)ToText(options);
+
+    /// <summary>Puts options of a line "a=1,b.c=2" over those that are there.</summary>
+    /// <exception cref="QapiException">It is no such line.</exception>
+    internal static void Override(QDict options, string line)
+    {
+        static void Put(QDict into, QDict from)
+        {
+            foreach (KeyValuePair<string, QValue> member in from)
+            {
+                if (into.TryGetValue(member.Key, out QValue? present) && present is QDict dict && member.Value is QDict more)
+                {
+                    Put(dict, more);
+                }
+                else
+                {
+                    into[member.Key] = member.Value;
+                }
+            }
+        }
+
+        Put(options, KeyvalParser.Parse(line, null));
+    }
+
+    /// <summary>Reads the options that a node is to have from now on.</summary>
+    internal static BlockdevOptions ReadChanged(QDict options)
+    {
+        const string unsupported = " support the option ";
+        try
+        {
+            return Read(options, isProtocol: false);
+        }
+        catch (QapiException e) when (e.Desc.IndexOf(unsupported, StringComparison.Ordinal) is > 0 and var at)
+        {
+            throw new QapiException("Cannot change the option " + e.Desc[(at + unsupported.Length)..]);
+        }
+    }
+
     /// <summary>Takes the options of a backing file out, unless they name a node or say that there is none.</summary>
     internal static QDict? TakeBacking(QDict options, Action<string> warn)
     {

@@ -166,7 +166,7 @@ internal static class BlockHmpText
         }
     }
 
-    private static void Print(HmpContext context, QDict dict, int depth)
+    internal static void Print(HmpContext context, QDict dict, int depth)
     {
         foreach (KeyValuePair<string, QValue> member in dict)
         {

@@ -31,7 +31,7 @@ public sealed class ChainCommands(JobManager jobs)
         BlockdevOnError? onError,
         string? filterNodeName,
         bool? autoFinalize,
-        bool? autoDismiss) => await jobs.Graph.ChangeAsync(async () =>
+        bool? autoDismiss) => await jobs.ChangeAsync(async () =>
     {
         BlockNode active = FindRoot(device);
         active.CheckNotInUse();
@@ -108,7 +108,7 @@ public sealed class ChainCommands(JobManager jobs)
         string? bottom,
         string? filterNodeName,
         bool? autoFinalize,
-        bool? autoDismiss) => await jobs.Graph.ChangeAsync(async () =>
+        bool? autoDismiss) => await jobs.ChangeAsync(async () =>
     {
         RefuseBoth(@base, baseNode, "base", "base-node");
         RefuseBoth(@base, bottom, "base", "bottom");

@@ -66,7 +66,7 @@ public sealed class MirrorCommands(JobManager jobs)
             AutoFinalize = autoFinalize,
             AutoDismiss = autoDismiss,
         };
-        await jobs.Graph.ChangeAsync(() => StartAsync(request, source, destination, null));
+        await jobs.ChangeAsync(() => StartAsync(request, source, destination, null));
     }
 
     /// <summary>Copies a node to a file while it is written.</summary>
@@ -92,7 +92,7 @@ public sealed class MirrorCommands(JobManager jobs)
         bool? unmap,
         MirrorCopyMode? copyMode,
         bool? autoFinalize,
-        bool? autoDismiss) => await jobs.Graph.ChangeAsync(async () =>
+        bool? autoDismiss) => await jobs.ChangeAsync(async () =>
     {
         BlockNode source = FindSource(device);
         source.CheckNotInUse();
@@ -173,6 +173,28 @@ public sealed class MirrorCommands(JobManager jobs)
         }
     }
 
+    // Whoever uses the node that goes must see at the pivot what it has seen before: the node has to be the source, or what filters show of it.
+    private void CheckReplaced(BlockNode source, string name)
+    {
+        BlockNode replaced = jobs.Graph.Find(name) ?? throw new QapiException($"Failed to find node with node-name='{name}'");
+        replaced.CheckNotInUse();
+        BlockNode? at = source;
+        while (at is not null && at != replaced)
+        {
+            at = at.Driver is FilterDriver and not RawDriver ? at.Primary?.Node : null;
+        }
+
+        if (at is null)
+        {
+            throw new QapiException($"Cannot replace '{name}' by a node mirrored from '{source.Name}', because it cannot be guaranteed that doing so would not lead to an abrupt change of visible data");
+        }
+
+        if (replaced.Length != source.Length)
+        {
+            throw new QapiException("cannot replace image with a mirror image of different size");
+        }
+    }
+
     private async IoTask StartAsync(MirrorRequest request, BlockNode source, BlockNode destination, Func<IoTask>? beforePivot)
     {
         if (request.Granularity is { } bytes)
@@ -192,6 +214,11 @@ public sealed class MirrorCommands(JobManager jobs)
         source.CheckNotBacking();
         destination.CheckNotInUse();
         destination.CheckNotBacking();
+        if (request.Replaces is { } replaces)
+        {
+            CheckReplaced(source, replaces);
+        }
+
         if (request.Sync is MirrorSyncMode.Incremental or MirrorSyncMode.Bitmap)
         {
             throw new QapiException($"Sync mode '{MirrorSyncModeQapi.ToWire(request.Sync)}' not supported");

@@ -5,10 +5,10 @@ using Vmm.Qapi;
 
 namespace Vmm.Block.Qmp;
 
-/// <summary>The terminal command that has single requests made. What they say goes to standard output, as qemu-io itself would write it. Home: main loop.</summary>
-public sealed class QemuIoHmpCommands(BlockGraph graph, BlockBackends backends, Action<string> output)
+/// <summary>The terminal command that has single requests made. What they say goes to standard output and error, as qemu-io itself would write it. Home: main loop.</summary>
+public sealed class QemuIoHmpCommands(BlockGraph graph, BlockBackends backends, Action<string> output, Action<string> errors)
 {
-    private readonly IoRunner _runner = new(graph, output);
+    private readonly IoRunner _runner = new(graph, output, errors);
 
     /// <summary>Runs a command of qemu-io over a back end or a node.</summary>
     [HmpCommand(
@@ -29,7 +29,7 @@ public sealed class QemuIoHmpCommands(BlockGraph graph, BlockBackends backends, 
 
         try
         {
-            await _runner.RunAsync(backend, command, () => own?.Remove());
+            await _runner.RunAsync(backend, command, context, () => own?.Remove());
         }
         catch (QapiException e)
         {

@@ -34,7 +34,7 @@ public sealed class TransactionRunner(JobManager jobs)
 
     internal async IoTask RunAsync(params TransactionAction[] actions) => await RunAsync(actions, isGrouped: false);
 
-    internal IoTask RunAsync(IReadOnlyList<TransactionAction> actions, bool isGrouped) => jobs.Graph.ChangeAsync(async () =>
+    internal IoTask RunAsync(IReadOnlyList<TransactionAction> actions, bool isGrouped) => jobs.ChangeAsync(async () =>
     {
         JobTransaction? transaction = isGrouped ? new JobTransaction() : null;
         List<TransactionAction> prepared = [];

@@ -62,6 +62,17 @@ public sealed partial class Qcow2Driver
     public override int ClusterBytes => Header.ClusterBytes;
 
     /// <inheritdoc/>
+    public override long VmStateOffset
+    {
+        get
+        {
+            // Behind the contents, where the next table of L2 begins.
+            long covered = (long)Header.ClusterBytes * (Header.ClusterBytes / (Header.HasExtendedL2 ? 16 : 8));
+            return (Node.Length + covered - 1) / covered * covered;
+        }
+    }
+
+    /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
         Qcow2Header header = Header;
