@@ -12,14 +12,14 @@ public sealed partial class QemuIoPeerTests
         "write -s EMPTY 512 16", "write -s /nonexistent/x 512 16", "write -s SOURCE -P 1 512 16", "write -s SOURCE -z 512 16", "write -q -s SOURCE 1024 512",
         "read -v 1024 20", "write -z 0 64k", "write -z -u 0 64k", "write -z -n 0 64k", "write -z -f 0 64k", "write -f 0 64k", "write -f -n 0 64k",
         "write -f -c 0 64k", "write -u 0 64k", "write -c 0 512", "read -P 1 -s 0 -l 512 0 512", "read -P 205 -s 512 -l 512 0 1024",
-        "read -P 1 -s 513 0 512", "read 0 1", "read 1 0", "read 1M 512", "read -P 256 0 512", "read -P 0x5a 0 512", "read x 512", "read 0",
+        "read -P 1 -s 513 0 512", "read 0 1", "read 1 0", "read 1M 512", "read -P 256 0 512", "read -P 0x5a 0 512", "read x 512",
         "readv 0 512 512", "readv -v 0 16 16", "writev -P 3 0 512 512", "writev -f 0 512", "aio_read 0 512", "aio_flush", "aio_read -i 0 512",
         "aio_write -P 9 0 512", "aio_flush", "aio_write -u 0 512", "aio_write -i 0 512", "aio_write -z 0 512 512", "aio_read 2M 512", "aio_flush",
         "discard 0 64k", "discard -q 0 64k", "discard 0 x", "discard 3M 512", "alloc 0", "alloc 0 64k", "alloc 128k 64k", "alloc 0 -1", "alloc 2M", "alloc 0 2M",
-        "map", "map x", "flush", "length", "length x", "truncate 2M", "length", "truncate -m full 3M", "truncate -m nope 3M", "truncate", "truncate 1M",
+        "map", "flush", "length", "truncate 2M", "length", "truncate -m full 3M", "truncate -m nope 3M", "truncate 1M",
         "sleep x", "break read_aio A", "remove_break A", "resume A", "info", "reopen", "reopen -r", "write 0 512", "reopen -w", "reopen -r -w", "reopen -c writeback",
         "reopen -c bogus", "reopen -o lazy-refcounts=on", "reopen -o lazy-refcounts=bogus", "reopen -o bogus=1", "reopen -o driver=raw", "reopen -o read-only=on",
-        "write 0 512", "reopen -o read-only=off", "write -P 5 4k 4k", "nope", "abort x", "sigraise x", "sigraise 0", "help map", "help sleep",
+        "write 0 512", "reopen -o read-only=off", "write -P 5 4k 4k", "nope", "abort x", "read 0", "map x", "sigraise x", "sigraise 0", "help map", "help sleep",
     ];
 
     [Test]

@@ -62,11 +62,11 @@ internal sealed record IoCommand(
 }
 
 /// <summary>A line that cannot be carried out; its text is all that the operator sees.</summary>
-/// <param name="message">What is said of it.</param>
-/// <param name="complaint">What is said before, of the option that is wrong; null for nothing.</param>
+/// <param name="message">What is said of it; empty for nothing.</param>
+/// <param name="complaint">What is said before, as an error; null for nothing.</param>
 internal sealed class IoUsageException(string message, string? complaint = null) : Exception(message)
 {
-    /// <summary>What is said before, of the option that is wrong; null for nothing.</summary>
+    /// <summary>What is said before, as an error; null for nothing.</summary>
     internal string? Complaint { get; } = complaint;
 }
 

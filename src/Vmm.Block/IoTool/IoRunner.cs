@@ -42,7 +42,7 @@ internal sealed partial class IoRunner(BlockGraph graph, Action<string> print, A
         IoCommand? command = Array.Find(IoCommand.All, c => c.Name == words[0]);
         if (command is null)
         {
-            print($"command \"{words[0]}\" not found\n");
+            complain($"command \"{words[0]}\" not found\n");
             return false;
         }
 
@@ -50,7 +50,7 @@ internal sealed partial class IoRunner(BlockGraph graph, Action<string> print, A
         {
             if (command.CheckCount(words.Length - 1) is { } wrong)
             {
-                throw new IoUsageException(wrong);
+                throw new IoUsageException("", wrong + "\n");
             }
 
             return await StartAsync(backend, command, new IoArguments(command, words.AsSpan(1)), context, ended);
@@ -62,7 +62,10 @@ internal sealed partial class IoRunner(BlockGraph graph, Action<string> print, A
                 complain(complaint);
             }
 
-            print(e.Message + "\n");
+            if (e.Message.Length > 0)
+            {
+                print(e.Message + "\n");
+            }
         }
 
         return false;

@@ -135,7 +135,7 @@ internal sealed class Transfer : IDisposable
         Errno errno = Libc.ReadFile(path, data.Length, out byte[] content);
         if (errno != Errno.OK || content.Length == 0)
         {
-            throw new IoUsageException($"{path}: {(errno == Errno.OK ? "file is empty" : errno.Message())}");
+            throw new IoUsageException("", $"{path}: {(errno == Errno.OK ? "file is empty" : errno.Message())}\n");
         }
 
         for (int done = 0; done < data.Length; done += content.Length)
