@@ -6,13 +6,13 @@ namespace Vmm.EventLoop;
 /// </content>
 public sealed partial class EventLoop
 {
-    private const long LingerNs = 50_000;
+    private const long LingerNs = 200_000;
 
     private readonly LingerChoice _linger = new();
     private bool _expectsSoon;
 
     /// <summary>
-    /// A peer was served that is likely to go on within microseconds: the next wait may look for it for up to 50 us before the thread sleeps,
+    /// A peer was served that is likely to go on within microseconds: the next wait may look for it for up to 200 us before the thread sleeps,
     /// where that has been the faster way lately. Home thread.
     /// </summary>
     public void ExpectSoon() => _expectsSoon = true;

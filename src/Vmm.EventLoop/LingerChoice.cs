@@ -8,7 +8,7 @@ namespace Vmm.EventLoop;
 internal sealed class LingerChoice
 {
     // Longer waits are all the same: there is nothing that lingering could gain.
-    private const long MaxNs = 200_000;
+    private const long MaxNs = 1_000_000;
     private const long MinNs = 1000;
 
     private const int MinInterval = 8;
