@@ -70,8 +70,7 @@ internal sealed class VhostUserTarget : FuzzTarget
             },
             backend,
             loop,
-            listener,
-            path: null);
+            listener);
         exports.Add(export);
         string outcome;
         using (FrontEnd frontEnd = new())
