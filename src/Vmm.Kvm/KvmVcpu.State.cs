@@ -311,15 +311,7 @@ public sealed partial class KvmVcpu
         if (_accelerator.Vm.CheckExtension(KvmUapi.KVM_CAP_XSAVE) != 0 && _fd.GetXsave(out KvmXsave xsave) == Errno.OK)
         {
             ReadOnlySpan<byte> area = xsave;
-            fpu.Fcw = BinaryPrimitives.ReadUInt16LittleEndian(area);
-            fpu.Fsw = BinaryPrimitives.ReadUInt16LittleEndian(area[2..]);
-            fpu.Ftw = area[4];
-            fpu.LastOpcode = BinaryPrimitives.ReadUInt16LittleEndian(area[6..]);
-            fpu.LastIp = BinaryPrimitives.ReadUInt64LittleEndian(area[8..]);
-            fpu.LastDp = BinaryPrimitives.ReadUInt64LittleEndian(area[16..]);
-            fpu.Mxcsr = BinaryPrimitives.ReadUInt32LittleEndian(area[24..]);
-            area.Slice(32, 128).CopyTo(fpu.St);
-            area.Slice(160, 256).CopyTo(fpu.Xmm);
+            fpu.ReadLegacyArea(area);
 
             // XSTATE_BV tells whether the AVX component, at its place in the standard format, is in use.
             if ((BinaryPrimitives.ReadUInt64LittleEndian(area[XstateBv..]) & 4) != 0)
@@ -345,15 +337,7 @@ public sealed partial class KvmVcpu
         if (_accelerator.Vm.CheckExtension(KvmUapi.KVM_CAP_XSAVE) != 0 && _fd.GetXsave(out KvmXsave xsave) == Errno.OK)
         {
             Span<byte> area = xsave;
-            BinaryPrimitives.WriteUInt16LittleEndian(area, fpu.Fcw);
-            BinaryPrimitives.WriteUInt16LittleEndian(area[2..], fpu.Fsw);
-            area[4] = fpu.Ftw;
-            BinaryPrimitives.WriteUInt16LittleEndian(area[6..], fpu.LastOpcode);
-            BinaryPrimitives.WriteUInt64LittleEndian(area[8..], fpu.LastIp);
-            BinaryPrimitives.WriteUInt64LittleEndian(area[16..], fpu.LastDp);
-            BinaryPrimitives.WriteUInt32LittleEndian(area[24..], fpu.Mxcsr);
-            fpu.St.CopyTo(area[32..]);
-            fpu.Xmm.CopyTo(area[160..]);
+            fpu.WriteLegacyArea(area);
             ulong inUse = BinaryPrimitives.ReadUInt64LittleEndian(area[XstateBv..]) | 3;
             if (fpu.YmmHigh.AsSpan().ContainsAnyExcept((byte)0) || (inUse & 4) != 0)
             {

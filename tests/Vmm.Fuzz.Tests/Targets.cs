@@ -1,6 +1,7 @@
 using Vmm.Fuzz.Tests.Blocks;
 using Vmm.Fuzz.Tests.Booting;
 using Vmm.Fuzz.Tests.Devices;
+using Vmm.Fuzz.Tests.Dumps;
 using Vmm.Fuzz.Tests.Monitors;
 using Vmm.Fuzz.Tests.Parsing;
 
@@ -34,6 +35,7 @@ internal static class Targets
         new VhostUserTarget(),
         new Qcow2Target(),
         new BlockdevAddTarget(),
+        new DumpTarget(),
         new FwCfgDmaTarget(),
         new VirtioTarget(),
         new DeviceTarget("serial", (0x3f8, 8)),

@@ -48,21 +48,7 @@ internal static class WindowsContext
         }
 
         BinaryPrimitives.WriteUInt64LittleEndian(context.AsSpan(RipAt), cpu.Rip);
-        WriteFpu(context.AsSpan(FpuAt), cpu.Fpu);
+        cpu.Fpu.WriteLegacyArea(context.AsSpan(FpuAt));
         return context;
-    }
-
-    // The legacy region of XSAVE (Intel SDM vol. 1, 13.4.1).
-    private static void WriteFpu(Span<byte> area, FpuArchState fpu)
-    {
-        BinaryPrimitives.WriteUInt16LittleEndian(area, fpu.Fcw);
-        BinaryPrimitives.WriteUInt16LittleEndian(area[2..], fpu.Fsw);
-        area[4] = fpu.Ftw;
-        BinaryPrimitives.WriteUInt16LittleEndian(area[6..], fpu.LastOpcode);
-        BinaryPrimitives.WriteUInt64LittleEndian(area[8..], fpu.LastIp);
-        BinaryPrimitives.WriteUInt64LittleEndian(area[16..], fpu.LastDp);
-        BinaryPrimitives.WriteUInt32LittleEndian(area[24..], fpu.Mxcsr);
-        fpu.St.CopyTo(area[32..]);
-        fpu.Xmm.CopyTo(area[160..]);
     }
 }

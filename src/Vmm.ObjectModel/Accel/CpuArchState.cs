@@ -1,3 +1,5 @@
+using System.Buffers.Binary;
+
 namespace Vmm.ObjectModel.Accel;
 
 /// <summary>A segment register with its hidden part (Intel SDM vol. 3, 3.4.3).</summary>
@@ -117,4 +119,32 @@ public sealed class FpuArchState
 
     /// <summary>MXCSR.</summary>
     public uint Mxcsr { get; set; } = 0x1f80;
+
+    /// <summary>Takes the state from the legacy region of an XSAVE area (Intel SDM vol. 1, 13.4.1), which is what FXSAVE writes.</summary>
+    public void ReadLegacyArea(ReadOnlySpan<byte> area)
+    {
+        Fcw = BinaryPrimitives.ReadUInt16LittleEndian(area);
+        Fsw = BinaryPrimitives.ReadUInt16LittleEndian(area[2..]);
+        Ftw = area[4];
+        LastOpcode = BinaryPrimitives.ReadUInt16LittleEndian(area[6..]);
+        LastIp = BinaryPrimitives.ReadUInt64LittleEndian(area[8..]);
+        LastDp = BinaryPrimitives.ReadUInt64LittleEndian(area[16..]);
+        Mxcsr = BinaryPrimitives.ReadUInt32LittleEndian(area[24..]);
+        area.Slice(32, St.Length).CopyTo(St);
+        area.Slice(160, Xmm.Length).CopyTo(Xmm);
+    }
+
+    /// <summary>The inverse of <see cref="ReadLegacyArea"/>; other bytes of the area stay.</summary>
+    public void WriteLegacyArea(Span<byte> area)
+    {
+        BinaryPrimitives.WriteUInt16LittleEndian(area, Fcw);
+        BinaryPrimitives.WriteUInt16LittleEndian(area[2..], Fsw);
+        area[4] = Ftw;
+        BinaryPrimitives.WriteUInt16LittleEndian(area[6..], LastOpcode);
+        BinaryPrimitives.WriteUInt64LittleEndian(area[8..], LastIp);
+        BinaryPrimitives.WriteUInt64LittleEndian(area[16..], LastDp);
+        BinaryPrimitives.WriteUInt32LittleEndian(area[24..], Mxcsr);
+        St.CopyTo(area[32..]);
+        Xmm.CopyTo(area[160..]);
+    }
 }
