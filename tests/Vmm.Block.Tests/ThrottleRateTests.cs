@@ -52,7 +52,7 @@ public sealed class ThrottleRateTests
     {
         var cases = from average in Gen.Choose(50, 500)
             from factor in Gen.Choose(2, 20)
-            from length in Gen.Choose(2, 30)
+            from length in Gen.Choose(3, 30)
             select (average, max: average * factor, length);
         Prop.ForAll(cases.ToArbitrary(), c =>
         {
@@ -60,6 +60,7 @@ public sealed class ThrottleRateTests
             state.Configure(new ThrottleConfig().With(ThrottleBucket.IopsTotal, new ThrottleRate(c.average, c.max, c.length)), 0);
             long now = 0;
             long operations = 0;
+            long atOnce = 0;
             long patience = (Second / c.average) + (Second / c.max) >> 1;
             long wait;
             while ((wait = state.WaitNs(isWrite: false, now)) < patience)
@@ -69,14 +70,16 @@ public sealed class ThrottleRateTests
                 {
                     state.Account(isWrite: false, 512);
                     operations++;
+                    atOnce = now == 0 ? operations : atOnce;
                 }
             }
 
-            // It fills at the burst's rate and leaks at the average one.
+            // It fills at the burst's rate and leaks at the average one. What a tenth of a second of the burst's rate lets through at once
+            // is no part of the rate, and ends the burst that much earlier: from three seconds on that is less than 5 %.
             double expected = (double)c.max * c.length / (c.max - c.average);
             double seconds = now / (double)Second;
             Assert.That(seconds, Is.EqualTo(expected).Within(5).Percent, $"{c}");
-            Assert.That(operations / seconds, Is.EqualTo(c.max).Within(5).Percent, $"{c}");
+            Assert.That((operations - atOnce) / seconds, Is.EqualTo(c.max).Within(5).Percent, $"{c}");
             return true;
         }).Check(Config.QuickThrowOnFailure.WithMaxTest(40));
     }
