@@ -83,8 +83,10 @@ internal sealed class GuestRun : IDisposable
     /// <summary>Waits for a condition while the process lives; false when it never came.</summary>
     public bool WaitFor(Func<bool> condition, int seconds)
     {
-        SpinWait.SpinUntil(() => condition() || Emulator.Process.HasExited, TimeSpan.FromSeconds(seconds));
-        return condition();
+        // Asked once more only after the end: what was true of a running guest need not stay so.
+        bool isMet = false;
+        SpinWait.SpinUntil(() => (isMet = condition()) || Emulator.Process.HasExited, TimeSpan.FromSeconds(seconds));
+        return isMet || condition();
     }
 
     public void Dispose() => Emulator.Dispose();
