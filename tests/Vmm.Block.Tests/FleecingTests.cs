@@ -52,6 +52,21 @@ public sealed class FleecingTests : NbdFixture
     }
 
     [Test]
+    public void AFlushOfTheFilterIsNoneOfTheCopy()
+    {
+        Graph.AddMonitorOwned(Open($$"""{'driver': 'file', 'node-name': 'n', 'filename': '{{NewFile("n", Size)}}'}"""));
+        Graph.AddMonitorOwned(Open($$"""
+            {'driver': 'raw', 'node-name': 't', 'file': {'driver': 'blkdebug', 'inject-error': [{'event': 'flush_to_disk'}],
+             'image': {'driver': 'file', 'filename': '{{NewFile("t", Size)}}'} } }
+            """));
+        BlockNode filter = Open("{'driver': 'copy-before-write', 'node-name': 'cbw', 'file': 'n', 'target': 't'}");
+        Graph.AddMonitorOwned(filter);
+        Write(filter, 0, Pattern(65536, 2));
+        Assert.That(Loop.RunUntil(filter.FlushAsync()), Is.Zero);
+        Assert.That(Loop.RunUntil(Graph.Find("t")!.FlushAsync()), Is.EqualTo(-(int)Errno.EIO));
+    }
+
+    [Test]
     public void OnlyWhatABitmapHasCanBeRead()
     {
         BlockNode source = MakeSource();

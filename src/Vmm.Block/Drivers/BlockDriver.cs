@@ -133,6 +133,9 @@ public abstract class BlockDriver
         BlockEdge child, BlockPermissions needed, BlockPermissions shared) =>
         DefaultPermissions.For(Node, child, needed, shared);
 
+    /// <summary>Whether a flush of this node is one of a child that it writes; the default is that it is.</summary>
+    public virtual bool Flushes(BlockEdge child) => true;
+
     /// <summary>
     /// Brings into force what all users of the node together need and share: locks, another descriptor. Called again with the old values
     /// when another node fails, which must work.

@@ -68,6 +68,9 @@ public sealed partial class CopyBeforeWriteDriver : FilterDriver
     public override async IoTask<int> DiscardAsync(long offset, long bytes) =>
         await SaveAsync(offset, bytes, BlockRequestFlags.None) is < 0 and int error ? error : await base.DiscardAsync(offset, bytes);
 
+    /// <summary>Who flushes the filter means the disk; the copy is flushed by whoever uses it, or when it is closed.</summary>
+    public override bool Flushes(BlockEdge child) => (child.Role & ChildRole.Filtered) != 0;
+
     /// <inheritdoc/>
     public override (BlockPermissions Needed, BlockPermissions Shared) ChildPermissions(
         BlockEdge child, BlockPermissions needed, BlockPermissions shared)

@@ -205,9 +205,10 @@ public sealed partial class BlockNode
             for (int i = 0; i < _children.Count && result >= 0; i++)
             {
                 // Children that are never written through this node have nothing of ours.
-                if ((_children[i].Permissions & (BlockPermissions.Write | BlockPermissions.WriteUnchanged)) != 0)
+                BlockEdge child = _children[i];
+                if ((child.Permissions & (BlockPermissions.Write | BlockPermissions.WriteUnchanged)) != 0 && Driver.Flushes(child))
                 {
-                    result = await _children[i].Node.FlushAsync();
+                    result = await child.Node.FlushAsync();
                 }
             }
 
