@@ -74,7 +74,8 @@ internal static class GuestProbes
                 double end = NowUs();
                 long used = _launched.CpuNs - cpu;
                 series.Add("stop", stopped - start);
-                series.Add("last", us + ((last - tsc) / _ticksPerUs) - start);
+                // Before the request is none of its time: then the vCPU's thread had no processor when the request came.
+                series.Add("last", Math.Max(0, us + ((last - tsc) / _ticksPerUs) - start));
                 series.Add("cycle", stopped - start + end - resume);
                 series.Add("cpu", used / 1e3);
                 // The next pause has to interrupt a guest that runs; giving the processor away lets its thread start.
