@@ -11,40 +11,31 @@ namespace Vmm.Qmp.Tests;
 /// </summary>
 public sealed class CatalogueTests
 {
-    /// <summary>Known differences: optional arguments with nothing behind them, which the product refuses.</summary>
-    private static readonly string[] s_unserved =
+    /// <summary>
+    /// Known differences, all of them: optional arguments with nothing behind them, which the product refuses, and values of later versions
+    /// of QEMU.
+    /// </summary>
+    private static readonly string[] s_differences =
     [
-        "blockdev-add arguments(copy-before-write): lacks 'cbw-timeout'",
-        "blockdev-add arguments(file): lacks 'aio-max-batch'",
         "blockdev-add arguments(file): lacks 'drop-cache'",
         "blockdev-add arguments(file): lacks 'pr-manager'",
         "blockdev-add arguments(file): lacks 'x-check-cache-dropped'",
-        "blockdev-add arguments(nbd): lacks 'tls-creds'",
-        "blockdev-add arguments(nbd): lacks 'tls-hostname'",
         "blockdev-add arguments(nbd): lacks 'x-dirty-bitmap'",
-        "blockdev-add arguments(qcow2): lacks 'overlap-check'",
-        "x-blockdev-amend arguments.options(qcow2): lacks 'encrypt'",
         "chardev-add arguments.backend(socket).data: lacks 'tn3270'",
         "chardev-change arguments.backend(socket).data: lacks 'tn3270'",
-        "object-add arguments(memory-backend-file): lacks 'prealloc-context'",
-        "object-add arguments(memory-backend-file): lacks 'pmem'",
-        "object-add arguments(memory-backend-memfd): lacks 'prealloc-context'",
-        "object-add arguments(memory-backend-ram): lacks 'prealloc-context'",
-    ];
-
-    /// <summary>Arguments of version 2.6 that are not taken: that form nests the options that are members today.</summary>
-    private static readonly string[] s_unserved26 =
-    [
-        "blockdev-add: lacks 'options'",
-        "blockdev-add: requires 'driver', which clients do not send",
-    ];
-
-    /// <summary>Values of later versions of QEMU.</summary>
-    private static readonly string[] s_newer =
-    [
         "query-dump-guest-memory-capability result.formats[]: value 'kdump-raw-zlib' is unknown to clients",
         "query-dump-guest-memory-capability result.formats[]: value 'kdump-raw-lzo' is unknown to clients",
         "query-dump-guest-memory-capability result.formats[]: value 'kdump-raw-snappy' is unknown to clients",
+    ];
+
+    /// <summary>
+    /// What the schema, which is that of today, does not say of version 2.6: blockdev-add takes the options nested in "options" as well, and
+    /// then wants none beside them. <see cref="OldBlockdevAddTests"/> has that form.
+    /// </summary>
+    private static readonly string[] s_unsaid26 =
+    [
+        "blockdev-add: lacks 'options'",
+        "blockdev-add: requires 'driver', which clients do not send",
     ];
 
     private static readonly string[] s_readFormats = ["parallels", "qed", "vdi", "vhdx", "vmdk", "vpc"];
@@ -85,7 +76,7 @@ public sealed class CatalogueTests
         }
 
         TestContext.Out.WriteLine(Table());
-        Assert.That(differences, Is.SubsetOf(s_unserved26));
+        Assert.That(differences, Is.EquivalentTo(s_unsaid26));
     }
 
     /// <summary>Where VMM_WRITE_CATALOGUE is set, the table is written instead of compared.</summary>
@@ -119,7 +110,13 @@ public sealed class CatalogueTests
             }
         }
 
-        Assert.That(differences.Where(d => !IsOfReadFormat(d)).Select(OfNode).Distinct().Except(s_newer), Is.SubsetOf(s_unserved));
+        Assert.That(
+            differences.Where(d => !IsOfReadFormat(d)).Select(OfNode).Distinct(),
+            Is.EquivalentTo(s_differences));
+        Assert.That(
+            s_readFormats.Where(f => !differences.Exists(d => IsOfFormat(d, f))),
+            Is.Empty,
+            "these can be created, and are listed as if they could not");
     }
 
     [Test]
@@ -137,10 +134,10 @@ public sealed class CatalogueTests
     }
 
     // Formats that are only read are refused as drivers that make no images are.
-    private static bool IsOfReadFormat(string difference) => Array.Exists(
-        s_readFormats,
-        format => difference.StartsWith($"blockdev-create arguments.options({format})", StringComparison.Ordinal)
-            || difference.StartsWith("x-blockdev-amend arguments.options(luks)", StringComparison.Ordinal));
+    private static bool IsOfReadFormat(string difference) => Array.Exists(s_readFormats, format => IsOfFormat(difference, format));
+
+    private static bool IsOfFormat(string difference, string format) =>
+        difference.StartsWith($"blockdev-create arguments.options({format})", StringComparison.Ordinal);
 
     // Options of a node within those of something else are the same type.
     private static string OfNode(string difference)

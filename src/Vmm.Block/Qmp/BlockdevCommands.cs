@@ -16,14 +16,13 @@ public sealed class BlockdevCommands(BlockGraph graph, BlockBackends backends)
     [QmpCommand("blockdev-add", ArgsType = "options:q,properties:O", ArgsSchema = typeof(BlockdevOptions), AllowPreconfig = true, Since = "2.9")]
     public async Task BlockdevAdd([QapiRelaxed] QValue? options, QDict properties)
     {
-        if (options is QDict nested && nested.ContainsKey("id"))
+        if (options is not null)
         {
-            await graph.ChangeAsync(() => AddBackendAsync((QDict)nested.Clone()));
+            await AddNestedAsync(options, properties);
             return;
         }
 
-        QDict all = options as QDict ?? properties;
-        BlockdevOptions read = BlockdevOptions.QapiRead(all, new QapiReader(), null);
+        BlockdevOptions read = BlockdevOptions.QapiRead(properties, new QapiReader(), null);
         if (read.NodeName is null)
         {
             throw new QapiException("'node-name' must be specified for the root node");
@@ -111,6 +110,55 @@ public sealed class BlockdevCommands(BlockGraph graph, BlockBackends backends)
         });
     }
 
+    // The form of version 2.6, whose clients may name a user of the node as well, or nothing else.
+    private async Task AddNestedAsync(QValue given, QDict beside)
+    {
+        if (given is not QDict options)
+        {
+            throw QapiException.InvalidParameterType("options", "object");
+        }
+
+        foreach (KeyValuePair<string, QValue> other in beside)
+        {
+            throw QapiException.UnexpectedParameter(other.Key);
+        }
+
+        options = options.Clone();
+        if (options.ContainsKey("id"))
+        {
+            await graph.ChangeAsync(() => AddBackendAsync(options));
+            return;
+        }
+
+        TakeWriteBack(options);
+        BlockdevOptions read = BlockdevOptions.QapiRead(options, new QapiReader(), null);
+        if (read.NodeName is null)
+        {
+            throw new QapiException("'id' and/or 'node-name' need to be specified for the root node");
+        }
+
+        await graph.ChangeAsync(async () => graph.AddMonitorOwned(await graph.OpenAsync(read)));
+    }
+
+    // Every node had a write cache that could be off. What is on today as well need not be said; the rest cannot be had.
+    private static void TakeWriteBack(QDict options)
+    {
+        foreach (KeyValuePair<string, QValue> option in options)
+        {
+            if (option.Value is not QDict child)
+            {
+                continue;
+            }
+
+            if (option.Key == "cache" && child.TryGetValue("writeback", out QValue? on) && on is QBool { Value: true })
+            {
+                child.Remove("writeback");
+            }
+
+            TakeWriteBack(child);
+        }
+    }
+
     // What today are a node and its user was one thing.
     private async IoTask AddBackendAsync(QDict options)
     {
@@ -119,16 +167,19 @@ public sealed class BlockdevCommands(BlockGraph graph, BlockBackends backends)
         BlockErrorPolicy onWrite = TakeText(options, "werror") is { } w ? DriveOptions.ParsePolicy(w, isRead: false) : BlockErrorPolicy.Auto;
         bool countsInvalid = TakeBool(options, "stats-account-invalid") ?? true;
         bool countsFailed = TakeBool(options, "stats-account-failed") ?? true;
+        IReadOnlyList<long> intervals = TakeIntervals(options);
         bool isWriteBack = true;
         if (options.GetDict("cache") is { } cache)
         {
             isWriteBack = TakeBool(cache, "writeback") ?? true;
         }
 
+        TakeWriteBack(options);
         AioMode? aio = TakeText(options, "aio") switch
         {
             null => null,
             "threads" => AioMode.Threads,
+            "native" => AioMode.Native,
             _ => throw new QapiException("invalid aio option"),
         };
         if (!OptionErrors.IsIdentifier(id))
@@ -169,7 +220,29 @@ public sealed class BlockdevCommands(BlockGraph graph, BlockBackends backends)
         backend.IsWriteCacheEnabled = isWriteBack;
         backend.Accounting.CountsInvalid = countsInvalid;
         backend.Accounting.CountsFailed = countsFailed;
+        backend.Accounting.SetIntervals(intervals);
         backend.SetErrorPolicy(onRead, onWrite);
+    }
+
+    private static IReadOnlyList<long> TakeIntervals(QDict options)
+    {
+        if (!options.Remove("stats-intervals", out QValue? value))
+        {
+            return [];
+        }
+
+        List<long> intervals = [];
+        foreach (QValue interval in value as QList ?? throw QapiException.InvalidParameterType("options.stats-intervals", "array"))
+        {
+            if (interval is not QNum number || !number.TryGetInt64(out long seconds))
+            {
+                throw QapiException.InvalidParameterType("options.stats-intervals", "integer");
+            }
+
+            intervals.Add(seconds is > 0 and <= uint.MaxValue ? seconds : throw new QapiException($"Invalid interval length: {seconds}"));
+        }
+
+        return intervals;
     }
 
     private static string? TakeText(QDict options, string name) => options.Remove(name, out QValue? value)
