@@ -268,7 +268,7 @@ public sealed class DumpPeerTests
 
     private static int FirstLoad(byte[] core) => core[4] == 2 ? 64 + 128 + 56 : 52 + 80 + 32;
 
-    private static byte[] Unflatten(byte[] file)
+    internal static byte[] Unflatten(byte[] file)
     {
         Assert.That(file.AsSpan().StartsWith("makedumpfile\0"u8), Is.True);
         byte[] raw = [];
@@ -292,7 +292,7 @@ public sealed class DumpPeerTests
         }
     }
 
-    private static int DescriptorsAt(byte[] dump)
+    internal static int DescriptorsAt(byte[] dump)
     {
         int status = 12 + (6 * 65) + (dump.AsSpan(12 + (4 * 65)).StartsWith("x86_64"u8) ? 22 : 10);
         uint blocks = BinaryPrimitives.ReadUInt32LittleEndian(dump.AsSpan(status + 8)) + BinaryPrimitives.ReadUInt32LittleEndian(dump.AsSpan(status + 12));
@@ -300,7 +300,7 @@ public sealed class DumpPeerTests
     }
 
     // Contents of each page; how well they are compressed is the writer's affair.
-    private static List<byte[]> Pages(byte[] dump)
+    internal static List<byte[]> Pages(byte[] dump)
     {
         List<byte[]> pages = [];
         int at = DescriptorsAt(dump);
