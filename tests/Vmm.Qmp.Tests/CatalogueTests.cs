@@ -17,10 +17,7 @@ public sealed class CatalogueTests
     /// </summary>
     private static readonly string[] s_differences =
     [
-        "blockdev-add arguments(file): lacks 'drop-cache'",
         "blockdev-add arguments(file): lacks 'pr-manager'",
-        "blockdev-add arguments(file): lacks 'x-check-cache-dropped'",
-        "blockdev-add arguments(nbd): lacks 'x-dirty-bitmap'",
         "chardev-add arguments.backend(socket).data: lacks 'tn3270'",
         "chardev-change arguments.backend(socket).data: lacks 'tn3270'",
         "query-dump-guest-memory-capability result.formats[]: value 'kdump-raw-zlib' is unknown to clients",

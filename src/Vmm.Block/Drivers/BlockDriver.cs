@@ -184,6 +184,9 @@ public abstract class BlockDriver
     /// <summary>The driver can change an option of its own while the node is open.</summary>
     public virtual bool IsChangeable(string option) => false;
 
+    /// <summary>An option of its own that was given may be left out while the node is open.</summary>
+    public virtual bool IsResettable(string option) => IsChangeable(option);
+
     /// <summary>Gets ready for other options; nothing has changed yet. Main loop, drained. Null when there is nothing to do.</summary>
     /// <param name="options">All options of the node.</param>
     /// <param name="common">Those that all drivers have.</param>

@@ -245,7 +245,7 @@ public sealed partial class BlockGraph
         QDict given = node.OwnOptions ?? [];
         foreach (KeyValuePair<string, QValue> old in given)
         {
-            if (IsFixed(node, old.Key) && !options.ContainsKey(old.Key))
+            if (IsFixed(node, old.Key, node.Driver.IsResettable(old.Key)) && !options.ContainsKey(old.Key))
             {
                 throw new QapiException($"Option '{old.Key}' cannot be reset to its default value");
             }
@@ -253,16 +253,16 @@ public sealed partial class BlockGraph
 
         foreach (KeyValuePair<string, QValue> option in options)
         {
-            if (IsFixed(node, option.Key) && !(given.TryGetValue(option.Key, out QValue? old) && old.ValueEquals(option.Value)))
+            if (IsFixed(node, option.Key, node.Driver.IsChangeable(option.Key)) && !(given.TryGetValue(option.Key, out QValue? old) && old.ValueEquals(option.Value)))
             {
                 throw new QapiException($"Cannot change the option '{Differing(option.Key, old, option.Value)}'");
             }
         }
     }
 
-    private static bool IsFixed(BlockNode node, string option) =>
+    private static bool IsFixed(BlockNode node, string option, bool isChangeable) =>
         option is not ("driver" or "node-name" or "read-only" or "auto-read-only" or "force-share" or "cache" or "discard" or "detect-zeroes" or "backing")
-        && node.FindChild(option) is null && !node.Driver.IsChangeable(option);
+        && node.FindChild(option) is null && !isChangeable;
 
     private static string Differing(string path, QValue? old, QValue value)
     {

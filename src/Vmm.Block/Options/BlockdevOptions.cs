@@ -302,6 +302,15 @@ public sealed partial record BlockdevOptionsFile
 
     /// <summary>Most requests that io_uring is given at once; 0 or less for any number.</summary>
     public long? AioMaxBatch { get; init; }
+
+    /// <summary>
+    /// The page cache forgets an image that is taken over from another process, on by default. Images are taken over by incoming migration
+    /// alone.
+    /// </summary>
+    public bool? DropCache { get; init; }
+
+    /// <summary>It is checked that the page cache has forgotten such an image; off by default.</summary>
+    public bool? XCheckCacheDropped { get; init; }
 }
 
 /// <summary>A node without contents.</summary>

@@ -19,6 +19,9 @@ public sealed partial record BlockdevOptionsNbd
     /// <summary>Name that the server's certificate must be for; by default the host of an Internet address.</summary>
     public string? TlsHostname { get; init; }
 
+    /// <summary>Context that answers for what is data instead of base:allocation: what a bitmap has as dirty is no data then.</summary>
+    public string? XDirtyBitmap { get; init; }
+
     /// <summary>Seconds for which requests wait for a connection that was lost; 0, the default, has them fail at once.</summary>
     public uint? ReconnectDelay { get; init; }
 

@@ -72,6 +72,56 @@ public sealed class NbdClientTests : NbdFixture
         }
     }
 
+    [TestCase("qemu-nbd")]
+    [TestCase("ours")]
+    public void ABitmapAnswersForWhatIsDirty(string server)
+    {
+        Need("qemu-img", "qemu-io");
+        string path = Path.Combine(Folder, "b.qcow2");
+        Good("qemu-img", "create", "-q", "-f", "qcow2", path, "4M");
+        Good("qemu-img", "bitmap", "--add", "-g", "65536", path, "b");
+        Good("qemu-io", "-f", "qcow2", "-c", "write 1M 192k", "-c", "write 3M 64k", path);
+        if (server == "ours")
+        {
+            Open($$"""{'driver': 'qcow2', 'node-name': 'd', 'read-only': true, 'file': {'driver': 'file', 'filename': '{{path}}'} }""");
+            StartServer();
+            Export("{'type': 'nbd', 'id': 'd', 'node-name': 'd', 'bitmaps': ['b']}");
+            File.CreateSymbolicLink(Remote, SocketPath);
+        }
+        else
+        {
+            Background(Remote, server, "-t", "-e", "4", "-r", "-f", "qcow2", "-k", Remote, "-x", "d", "-B", "b", path);
+        }
+
+        BlockNode node = Connect("'read-only': true, 'x-dirty-bitmap': 'qemu:dirty-bitmap:b', ");
+        List<(long, long)> dirty = [];
+        for (long at = 0; at < Size;)
+        {
+            BlockStatus status = Loop.RunUntil(node.StatusAsync(at, Size - at));
+            Assert.That(status.Flags & BlockStatusFlags.Zero, Is.EqualTo((BlockStatusFlags)0));
+            if ((status.Flags & BlockStatusFlags.Data) == 0)
+            {
+                dirty.Add((at, status.Bytes));
+            }
+
+            at += status.Bytes;
+        }
+
+        Assert.That(dirty, Is.EqualTo(((long, long)[])[(1 << 20, 192 << 10), (3 << 20, 64 << 10)]));
+        Assert.That(
+            () => Connect("'read-only': true, 'x-dirty-bitmap': 'qemu:dirty-bitmap:none', "),
+            Throws.TypeOf<QapiException>().With.Message.EqualTo("Could not open image: Invalid argument"));
+        Assert.That(
+            () => Connect($"'read-only': true, 'x-dirty-bitmap': '{new string('a', 4097)}', "),
+            Throws.TypeOf<QapiException>().With.Message.EqualTo("x-dirty-bitmap query too long to send to server"));
+        string tooOld = Path.Combine(Folder, "old");
+        Background(tooOld, "nbdkit", "-f", "-U", tooOld, "--no-sr", "null", "1M");
+        Assert.That(
+            () => Open($$"""{'driver': 'nbd', 'x-dirty-bitmap': 'qemu:dirty-bitmap:b', 'server': {'type': 'unix', 'path': '{{tooOld}}'} }"""),
+            Throws.TypeOf<QapiException>().With.Message.EqualTo("Could not open image: Invalid argument"));
+        Loop.RunUntil(Graph.CloseIfUnusedAsync(node));
+    }
+
     [Test]
     public void ManyRequestsAreUnderWayAtOnce()
     {

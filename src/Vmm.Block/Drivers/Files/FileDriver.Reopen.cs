@@ -9,6 +9,12 @@ namespace Vmm.Block.Drivers.Files;
 public sealed partial class FileDriver
 {
     /// <inheritdoc/>
+    public override bool IsChangeable(string option) => option is "drop-cache" or "x-check-cache-dropped";
+
+    /// <inheritdoc/>
+    public override bool IsResettable(string option) => option == "x-check-cache-dropped";
+
+    /// <inheritdoc/>
     public override IoTask<ReopenStep?> PrepareReopenAsync(BlockdevOptions options, NodeOptions common)
     {
         SafeFd? fd = null;

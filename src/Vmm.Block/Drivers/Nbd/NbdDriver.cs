@@ -24,6 +24,7 @@ public sealed class NbdDriver : BlockDriver
 
     private readonly SocketAddressLegacy _server;
     private readonly string _export;
+    private readonly string? _bitmap;
     private readonly long _reconnectNs;
     private readonly long _openNs;
     private readonly LoopWorkers _workers;
@@ -60,6 +61,12 @@ public sealed class NbdDriver : BlockDriver
         if (NbdWire.ByteCount(_export) > NbdLimits.MaxString)
         {
             throw new QapiException("export name too long to send to server");
+        }
+
+        _bitmap = options.XDirtyBitmap;
+        if (_bitmap is not null && NbdWire.ByteCount(_bitmap) > NbdLimits.MaxString)
+        {
+            throw new QapiException("x-dirty-bitmap query too long to send to server");
         }
 
         _tlsId = options.TlsCreds;
@@ -145,6 +152,12 @@ public sealed class NbdDriver : BlockDriver
             await SleepAsync(OpenRetryNs);
         }
 
+        if (_bitmap is not null && _info.ContextId is null)
+        {
+            await CloseAsync();
+            throw new QapiException($"Could not open image: {Errno.EINVAL.Message()}");
+        }
+
         if (_info.Has(NbdExportFlags.ReadOnly))
         {
             try
@@ -221,7 +234,7 @@ public sealed class NbdDriver : BlockDriver
     /// <inheritdoc/>
     public override async IoTask<BlockStatus> StatusAsync(long offset, long bytes, bool wantZero)
     {
-        if (_info.AllocationId is null)
+        if (_info.ContextId is null)
         {
             return new BlockStatus(BlockStatusFlags.Data | BlockStatusFlags.OffsetValid, bytes, offset, Node);
         }
@@ -280,7 +293,7 @@ public sealed class NbdDriver : BlockDriver
         NbdSocket socket = new(await new NbdConnector(_workers, _server).ConnectAsync(), Node.Loop);
         try
         {
-            using NbdHandshake handshake = new(socket, _export, _tls);
+            using NbdHandshake handshake = new(socket, _export, _bitmap ?? NbdLimits.BaseAllocation, _tls);
             return new NbdLink(socket, await handshake.RunAsync(), OnLost);
         }
         catch (QapiException)
@@ -342,6 +355,7 @@ public sealed class NbdDriver : BlockDriver
 
                 // Users of the node count on what it could do before.
                 if (_isClosed || link.Info.Size < (ulong)Node.Length || link.Info.MinBlock > _info.MinBlock
+                    || (_bitmap is not null && link.Info.ContextId is null)
                     || (link.Info.Has(NbdExportFlags.ReadOnly) && !Node.Options.IsReadOnly))
                 {
                     link.Close();

@@ -10,8 +10,8 @@ using Vmm.Qapi;
 namespace Vmm.Block.Drivers.Nbd;
 
 /// <summary>
-/// The client's side of the negotiation (NBD protocol, "Fixed newstyle negotiation"): structured replies and base:allocation where the server
-/// has them, GO, or EXPORT_NAME where the server is too old for that. Failures are QapiExceptions.
+/// The client's side of the negotiation (NBD protocol, "Fixed newstyle negotiation"): structured replies and a metadata context where the
+/// server has them, GO, or EXPORT_NAME where the server is too old for that. Failures are QapiExceptions.
 /// </summary>
 internal sealed class NbdHandshake : IDisposable
 {
@@ -19,12 +19,19 @@ internal sealed class NbdHandshake : IDisposable
 
     private readonly NbdSocket _socket;
     private readonly string _export;
+    private readonly string _context;
     private readonly TlsSetup? _tls;
     private readonly NbdExportInfo _info = new();
-    private readonly NativeBuffer _out = new(NbdLimits.OptionHeaderBytes + NbdLimits.MaxString + 128);
+    private readonly NativeBuffer _out = new(NbdLimits.OptionHeaderBytes + (2 * NbdLimits.MaxString) + 128);
 
-    internal NbdHandshake(NbdSocket socket, string export, TlsSetup? tls)
+    /// <summary>A negotiation that has not begun.</summary>
+    /// <param name="socket">The connection.</param>
+    /// <param name="export">Name of the export.</param>
+    /// <param name="context">Name of the context that answers for block status.</param>
+    /// <param name="tls">TLS; null for none.</param>
+    internal NbdHandshake(NbdSocket socket, string export, string context, TlsSetup? tls)
     {
+        _context = context;
         _tls = tls;
         _socket = socket;
         _export = export;
@@ -140,7 +147,7 @@ internal sealed class NbdHandshake : IDisposable
         at += NbdWire.WriteString(_out.Span[at..], _export);
         BinaryPrimitives.WriteInt32BigEndian(_out.Span[at..], 1);
         at += 4;
-        at += NbdWire.WriteString(_out.Span[at..], NbdLimits.BaseAllocation);
+        at += NbdWire.WriteString(_out.Span[at..], _context);
         NbdWire.WriteOption(_out.Span, NbdOption.SetMetaContext, at - NbdLimits.OptionHeaderBytes);
         await SendAsync(at, "Failed to send option request");
         for (int i = 0; i < MaxSkipped; i++)
@@ -165,14 +172,14 @@ internal sealed class NbdHandshake : IDisposable
 
             await FillAsync((int)reply.Length, "Failed to read a context");
             uint id = BinaryPrimitives.ReadUInt32BigEndian(_socket.Peek(4));
-            bool isIt = NbdWire.ReadText(_socket.Peek((int)reply.Length)[4..]) == NbdLimits.BaseAllocation;
+            bool isIt = NbdWire.ReadText(_socket.Peek((int)reply.Length)[4..]) == _context;
             _socket.Skip((int)reply.Length);
-            if (!isIt || _info.AllocationId is not null)
+            if (!isIt || _info.ContextId is not null)
             {
-                throw new QapiException($"Failed to negotiate query '{NbdLimits.BaseAllocation}': the server answers with other contexts");
+                throw new QapiException($"Failed to negotiate query '{_context}': the server answers with other contexts");
             }
 
-            _info.AllocationId = id;
+            _info.ContextId = id;
         }
 
         throw new QapiException("Failed to negotiate a context: the server does not come to an end");

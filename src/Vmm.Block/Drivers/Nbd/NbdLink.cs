@@ -22,8 +22,8 @@ internal sealed record NbdExportInfo
 
     internal bool IsStructured { get; set; }
 
-    /// <summary>The number of base:allocation; null when the server does not have it.</summary>
-    internal uint? AllocationId { get; set; }
+    /// <summary>The number of the context that answers for block status; null when the server does not have it.</summary>
+    internal uint? ContextId { get; set; }
 
     internal bool Has(NbdExportFlags flag) => (Flags & flag) != 0;
 }
@@ -361,7 +361,7 @@ internal sealed class NbdLink
         }
 
         ReadOnlySpan<byte> head = _socket.Peek(12);
-        bool isOurs = BinaryPrimitives.ReadUInt32BigEndian(head) == Info.AllocationId;
+        bool isOurs = BinaryPrimitives.ReadUInt32BigEndian(head) == Info.ContextId;
         uint extent = BinaryPrimitives.ReadUInt32BigEndian(head[4..]);
         uint state = BinaryPrimitives.ReadUInt32BigEndian(head[8..]);
         _socket.Skip(12);
