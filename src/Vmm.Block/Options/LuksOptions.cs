@@ -64,6 +64,42 @@ public enum LuksCipher
     /// <summary>256 bits.</summary>
     [QapiName("aes-256")]
     Aes256,
+
+    /// <summary>DES, which LUKS does not have.</summary>
+    [QapiName("des")]
+    Des,
+
+    /// <summary>Triple DES, which LUKS does not have.</summary>
+    [QapiName("3des")]
+    TripleDes,
+
+    /// <summary>CAST-128.</summary>
+    [QapiName("cast5-128")]
+    Cast5128,
+
+    /// <summary>Serpent, 128 bits.</summary>
+    [QapiName("serpent-128")]
+    Serpent128,
+
+    /// <summary>Serpent, 192 bits.</summary>
+    [QapiName("serpent-192")]
+    Serpent192,
+
+    /// <summary>Serpent, 256 bits.</summary>
+    [QapiName("serpent-256")]
+    Serpent256,
+
+    /// <summary>Twofish, 128 bits.</summary>
+    [QapiName("twofish-128")]
+    Twofish128,
+
+    /// <summary>Twofish, 192 bits.</summary>
+    [QapiName("twofish-192")]
+    Twofish192,
+
+    /// <summary>Twofish, 256 bits.</summary>
+    [QapiName("twofish-256")]
+    Twofish256,
 }
 
 /// <summary>Modes of new volumes.</summary>
@@ -79,6 +115,9 @@ public enum LuksMode
 
     /// <summary>Blocks by their number.</summary>
     Xts,
+
+    /// <summary>Blocks with a stream of numbers.</summary>
+    Ctr,
 }
 
 /// <summary>Initial vectors of new volumes.</summary>

@@ -25,6 +25,17 @@ public sealed class LuksTests : Qcow2Fixture
     [TestCase("cipher-mode=cbc,ivgen-alg=plain,hash-alg=sha1")]
     [TestCase("cipher-mode=ecb,hash-alg=sha512")]
     [TestCase("ivgen-alg=essiv,ivgen-hash-alg=sha256")]
+    [TestCase("cipher-mode=ctr")]
+    [TestCase("cipher-mode=ctr,ivgen-alg=essiv,ivgen-hash-alg=sha256")]
+    [TestCase("cipher-alg=serpent-256")]
+    [TestCase("cipher-alg=serpent-192")]
+    [TestCase("cipher-alg=serpent-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256")]
+    [TestCase("cipher-alg=twofish-256,cipher-mode=ctr,ivgen-alg=plain")]
+    [TestCase("cipher-alg=twofish-192,ivgen-alg=essiv,ivgen-hash-alg=sha256")]
+    [TestCase("cipher-alg=twofish-128,cipher-mode=ecb")]
+    [TestCase("cipher-alg=cast5-128,cipher-mode=cbc")]
+    [TestCase("cipher-alg=cast5-128,cipher-mode=ctr,ivgen-alg=plain")]
+    [TestCase("cipher-alg=cast5-128,cipher-mode=ecb")]
     public void AVolumeIsReadAndWrittenAsQemuDoes(string options)
     {
         byte[] contents = Pattern(1 << 20, 1);
@@ -60,6 +71,13 @@ public sealed class LuksTests : Qcow2Fixture
     [TestCase(40, "787473706c61696e363400")]
     [TestCase(40, "78747a2d706c61696e363400")]
     [TestCase(40, "7874732d706c616e6500")]
+    [TestCase(8, "73657270656e7400")]
+    [TestCase(8, "636173743500")]
+    [TestCase(8, "646573335f65646500")]
+    [TestCase(40, "6374722d706c61696e363400")]
+    [TestCase(40, "7874732d657373697600")]
+    [TestCase(40, "7874732d65737369763a7368613100")]
+    [TestCase(40, "7874732d65737369763a73686135313200")]
     [TestCase(72, "73686132353700")]
     [TestCase(104, "00000001")]
     [TestCase(108, "00000001")]
@@ -81,9 +99,29 @@ public sealed class LuksTests : Qcow2Fixture
         Refused(() => OpenVolume(path, "s"), expected);
     }
 
+    [TestCase("cipher-alg=des")]
+    [TestCase("cipher-alg=3des,cipher-mode=cbc")]
+    [TestCase("cipher-alg=cast5-128")]
+    [TestCase("cipher-alg=cast5-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256")]
+    [TestCase("cipher-alg=aes-256,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha512")]
+    [TestCase("cipher-alg=serpent-256,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha1")]
+    [TestCase("cipher-alg=twofish-256,cipher-mode=xts,ivgen-alg=essiv,ivgen-hash-alg=sha384")]
+    public void WhatCannotBeHadIsRefusedInQemusWords(string options)
+    {
+        string path = PathOf("v.luks");
+        string text = Run("qemu-img", "create", "-q", "-f", "luks", "--object", Secret, "-o", "key-secret=s,iter-time=10," + options, path, "1M").Text.Trim();
+        string expected = text[(text.LastIndexOf(": ", StringComparison.Ordinal) + 2)..];
+        NewFile("v.luks", 0);
+        string json = string.Concat(options.Split(',').Select(o => $", '{o[..o.IndexOf('=')]}': '{o[(o.IndexOf('=') + 1)..]}'"));
+        Refused(
+            () => Make("{'driver': 'luks', 'size': 1048576, 'key-secret': 's', 'iter-time': 1, 'file': {'driver': 'file', 'filename': '" + path + "'}" + json + "}"),
+            expected);
+    }
+
     [TestCase("")]
     [TestCase("cluster_size=4k,compat=0.10")]
     [TestCase("extended_l2=on")]
+    [TestCase("encrypt.cipher-alg=serpent-256,encrypt.cipher-mode=ctr")]
     [TestCase("encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv,encrypt.ivgen-hash-alg=sha256")]
     public void AnEncryptedQcow2IsReadAndWrittenAsQemuDoes(string options)
     {
@@ -126,6 +164,9 @@ public sealed class LuksTests : Qcow2Fixture
 
     [TestCase("")]
     [TestCase(", 'cipher-alg': 'aes-128', 'cipher-mode': 'cbc', 'ivgen-alg': 'essiv', 'hash-alg': 'sha512'")]
+    [TestCase(", 'cipher-alg': 'serpent-256', 'cipher-mode': 'xts'")]
+    [TestCase(", 'cipher-alg': 'twofish-128', 'cipher-mode': 'ctr', 'ivgen-alg': 'plain'")]
+    [TestCase(", 'cipher-alg': 'cast5-128', 'cipher-mode': 'cbc'")]
     public void AVolumeIsMade(string options)
     {
         string path = NewFile("v.luks", 0);

@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using Vmm.Interop;
 using Vmm.Qapi;
 
 namespace Vmm.Block.Drivers.Crypto;
@@ -14,6 +15,25 @@ internal enum CipherMode
 
     /// <summary>Each with its number, by a second key.</summary>
     Xts,
+
+    /// <summary>With a stream of encrypted numbers.</summary>
+    Ctr,
+}
+
+/// <summary>A block cipher.</summary>
+internal enum CipherFamily
+{
+    /// <summary>AES, 128 to 256 bits.</summary>
+    Aes,
+
+    /// <summary>CAST-128, with blocks of half the size.</summary>
+    Cast5,
+
+    /// <summary>Serpent, 128 to 256 bits.</summary>
+    Serpent,
+
+    /// <summary>Twofish, 128 to 256 bits.</summary>
+    Twofish,
 }
 
 /// <summary>What sectors begin with.</summary>
@@ -29,17 +49,24 @@ internal enum VectorKind
     Essiv,
 }
 
-/// <summary>A cipher for sectors: AES in a mode, with a rule for initial vectors.</summary>
-/// <param name="KeyBytes">Bytes of a single AES key: 16, 24 or 32.</param>
+/// <summary>A cipher for sectors: a block cipher in a mode, with a rule for initial vectors.</summary>
+/// <param name="Family">The block cipher.</param>
+/// <param name="KeyBytes">Bytes of a single key of it.</param>
 /// <param name="Mode">Mode.</param>
 /// <param name="Vector">Initial vectors.</param>
 /// <param name="VectorHash">Hash of <see cref="VectorKind.Essiv"/>; null for others.</param>
-internal sealed record CipherSpec(int KeyBytes, CipherMode Mode, VectorKind Vector, string? VectorHash)
+internal sealed record CipherSpec(CipherFamily Family, int KeyBytes, CipherMode Mode, VectorKind Vector, string? VectorHash)
 {
     /// <summary>Bytes of the whole key.</summary>
     internal int TotalKeyBytes => Mode == CipherMode.Xts ? 2 * KeyBytes : KeyBytes;
 
-    internal string AlgorithmName => $"aes-{8 * KeyBytes}";
+    internal string AlgorithmName => $"{HeaderName}-{8 * KeyBytes}";
+
+    /// <summary>The block cipher as a header has it.</summary>
+    internal string HeaderName => Family.ToString().ToLowerInvariant();
+
+    /// <summary>Bytes of a block.</summary>
+    internal int BlockBytes => Family == CipherFamily.Cast5 ? 8 : 16;
 
     internal string ModeName => Mode.ToString().ToLowerInvariant();
 
@@ -77,10 +104,19 @@ internal sealed record CipherSpec(int KeyBytes, CipherMode Mode, VectorKind Vect
             "ecb" => CipherMode.Ecb,
             "cbc" => CipherMode.Cbc,
             "xts" => CipherMode.Xts,
+            "ctr" => CipherMode.Ctr,
             _ => throw new QapiException($"Cipher mode '{modeName}' not supported"),
         };
         uint single = mode == CipherMode.Xts ? keyBytes / 2 : keyBytes;
-        if (algorithm != "aes" || single is not (16 or 24 or 32) || (mode == CipherMode.Xts && keyBytes % 2 != 0))
+        CipherFamily? family = algorithm switch
+        {
+            "aes" => CipherFamily.Aes,
+            "cast5" => CipherFamily.Cast5,
+            "serpent" => CipherFamily.Serpent,
+            "twofish" => CipherFamily.Twofish,
+            _ => null,
+        };
+        if (family is not { } known || !HasKey(known, single) || (mode == CipherMode.Xts && keyBytes % 2 != 0))
         {
             throw new QapiException($"Algorithm '{algorithm}' with key size {single} bytes not supported");
         }
@@ -98,8 +134,51 @@ internal sealed record CipherSpec(int KeyBytes, CipherMode Mode, VectorKind Vect
             throw new QapiException("Missing IV generator hash specification");
         }
 
-        return new CipherSpec((int)single, mode, kind, kind == VectorKind.Essiv ? vectorHash : null);
+        CipherSpec spec = new(known, (int)single, mode, kind, kind == VectorKind.Essiv ? vectorHash : null);
+        spec.Check();
+        return spec;
     }
+
+    /// <summary>Makes sure that there is such a combination, and a library for it.</summary>
+    /// <exception cref="QapiException">There is not.</exception>
+    internal void Check()
+    {
+        if (Vector == VectorKind.Essiv)
+        {
+            if (Family == CipherFamily.Cast5)
+            {
+                throw new QapiException($"Cipher {AlgorithmName} not supported with essiv");
+            }
+
+            // The hash of the key is a key.
+            uint bytes = (uint)SectorCipher.Hash(VectorHash!, []).Length;
+            if (!HasKey(Family, bytes))
+            {
+                throw new QapiException($"No {(Family == CipherFamily.Aes ? "AES" : Family.ToString())} cipher with key size {bytes} available");
+            }
+        }
+
+        if (Mode == CipherMode.Xts && BlockBytes != 16)
+        {
+            throw new QapiException("Unsupported cipher mode xts");
+        }
+
+        if (Family != CipherFamily.Aes && !NettleCipher.IsAvailable)
+        {
+            throw new QapiException($"Algorithm '{AlgorithmName}' not supported");
+        }
+    }
+
+    /// <summary>A cipher has keys of that many bytes.</summary>
+    internal static bool HasKey(CipherFamily family, uint bytes) => bytes == 16 || (family != CipherFamily.Cast5 && bytes is 24 or 32);
+
+    /// <summary>The name of a cipher that is not AES in the library that has it.</summary>
+    internal static string NettleName(CipherFamily family, int keyBytes) => family switch
+    {
+        CipherFamily.Cast5 => "cast128",
+        CipherFamily.Serpent => $"serpent{8 * keyBytes}",
+        _ => $"twofish{8 * keyBytes}",
+    };
 
     /// <summary>The hash of that name.</summary>
     /// <exception cref="QapiException">There is none.</exception>

@@ -27,13 +27,22 @@ internal sealed class LuksCreation : LoopWork
     {
         LuksVector vector = options.IvgenAlg ?? LuksVector.Plain64;
         string? vectorHash = vector == LuksVector.Essiv ? (options.IvgenHashAlg ?? LuksHash.Sha256).ToWire() : null;
-        int keyBytes = (options.CipherAlg ?? LuksCipher.Aes256) switch
+        LuksCipher cipher = options.CipherAlg ?? LuksCipher.Aes256;
+        (CipherFamily family, int keyBytes) = cipher switch
         {
-            LuksCipher.Aes128 => 16,
-            LuksCipher.Aes192 => 24,
-            _ => 32,
+            LuksCipher.Aes128 => (CipherFamily.Aes, 16),
+            LuksCipher.Aes192 => (CipherFamily.Aes, 24),
+            LuksCipher.Aes256 => (CipherFamily.Aes, 32),
+            LuksCipher.Cast5128 => (CipherFamily.Cast5, 16),
+            LuksCipher.Serpent128 => (CipherFamily.Serpent, 16),
+            LuksCipher.Serpent192 => (CipherFamily.Serpent, 24),
+            LuksCipher.Serpent256 => (CipherFamily.Serpent, 32),
+            LuksCipher.Twofish128 => (CipherFamily.Twofish, 16),
+            LuksCipher.Twofish192 => (CipherFamily.Twofish, 24),
+            LuksCipher.Twofish256 => (CipherFamily.Twofish, 32),
+            _ => throw new QapiException($"Algorithm '{cipher.ToWire()}' not supported"),
         };
-        _cipher = new CipherSpec(keyBytes, (CipherMode)(options.CipherMode ?? LuksMode.Xts), (VectorKind)vector, vectorHash);
+        _cipher = new CipherSpec(family, keyBytes, (CipherMode)(options.CipherMode ?? LuksMode.Xts), (VectorKind)vector, vectorHash);
         _hash = (options.HashAlg ?? LuksHash.Sha256).ToWire();
         _milliseconds = options.IterTime ?? DefaultMilliseconds;
         _password = password;
@@ -41,6 +50,8 @@ internal sealed class LuksCreation : LoopWork
         {
             throw new QapiException("iter-time must be greater than zero");
         }
+
+        _cipher.Check();
     }
 
     /// <summary>A header with one password, up to the payload.</summary>
@@ -137,7 +148,7 @@ internal sealed class LuksCreation : LoopWork
     {
         LuksHeader.Magic.CopyTo(bytes);
         BinaryPrimitives.WriteUInt16BigEndian(bytes[6..], 1);
-        Encoding.ASCII.GetBytes("aes", bytes[8..]);
+        Encoding.ASCII.GetBytes(header.Cipher.HeaderName, bytes[8..]);
         Encoding.ASCII.GetBytes(header.Cipher.HeaderMode, bytes[40..]);
         Encoding.ASCII.GetBytes(header.Hash, bytes[72..]);
         BinaryPrimitives.WriteUInt32BigEndian(bytes[104..], header.PayloadSector);

@@ -9,39 +9,38 @@ internal sealed class SectorCipher : IDisposable
     /// <summary>Most bytes of a call.</summary>
     internal const int ChunkBytes = 32 << 10;
 
-    private const int Block = 16;
+    private const int MaxBlock = 16;
     private const int Sector = LuksHeader.SectorBytes;
 
     private readonly CipherSpec _spec;
-    private readonly List<SymmetricAlgorithm> _algorithms = [];
-    private readonly ICryptoTransform _encrypt;
-    private readonly ICryptoTransform _decrypt;
-    private readonly ICryptoTransform? _vectors;
+    private readonly int _block;
+    private readonly BlockTransform _encrypt;
+    private readonly BlockTransform _decrypt;
+    private readonly BlockTransform? _vectors;
+    private readonly BlockTransform? _tweakCipher;
     private readonly byte[] _data = new byte[ChunkBytes];
     private readonly byte[] _result = new byte[ChunkBytes];
     private readonly byte[] _tweaks = new byte[ChunkBytes];
-    private readonly byte[] _numbers = new byte[ChunkBytes / Sector * Block];
-    private readonly byte[] _starts = new byte[ChunkBytes / Sector * Block];
+    private readonly byte[] _numbers = new byte[ChunkBytes / Sector * MaxBlock];
+    private readonly byte[] _starts = new byte[ChunkBytes / Sector * MaxBlock];
 
     /// <summary>A cipher with a key.</summary>
     internal SectorCipher(CipherSpec spec, ReadOnlySpan<byte> key)
     {
         _spec = spec;
-        SymmetricAlgorithm data = Create(key[..spec.KeyBytes]);
-        _encrypt = data.CreateEncryptor();
-        _decrypt = data.CreateDecryptor();
+        _block = spec.BlockBytes;
+        _encrypt = BlockTransform.Create(spec.Family, key[..spec.KeyBytes], encrypts: true);
+        _decrypt = BlockTransform.Create(spec.Family, key[..spec.KeyBytes], encrypts: false);
         if (spec.Mode == CipherMode.Xts)
         {
-            Tweaks = Create(key.Slice(spec.KeyBytes, spec.KeyBytes)).CreateEncryptor();
+            _tweakCipher = BlockTransform.Create(spec.Family, key.Slice(spec.KeyBytes, spec.KeyBytes), encrypts: true);
         }
 
         if (spec.Vector == VectorKind.Essiv)
         {
-            _vectors = Create(Hash(spec.VectorHash!, key)).CreateEncryptor();
+            _vectors = BlockTransform.Create(spec.Family, Hash(spec.VectorHash!, key), encrypts: true);
         }
     }
-
-    private ICryptoTransform? Tweaks { get; }
 
     /// <inheritdoc/>
     public void Dispose()
@@ -49,11 +48,7 @@ internal sealed class SectorCipher : IDisposable
         _encrypt.Dispose();
         _decrypt.Dispose();
         _vectors?.Dispose();
-        Tweaks?.Dispose();
-        foreach (SymmetricAlgorithm algorithm in _algorithms)
-        {
-            algorithm.Dispose();
-        }
+        _tweakCipher?.Dispose();
     }
 
     /// <summary>Encrypts whole sectors in place.</summary>
@@ -61,26 +56,32 @@ internal sealed class SectorCipher : IDisposable
     /// <param name="data">The sectors, at most <see cref="ChunkBytes"/>.</param>
     internal void Encrypt(ulong sector, Span<byte> data)
     {
+        if (_spec.Mode == CipherMode.Ctr)
+        {
+            Count(sector, data);
+            return;
+        }
+
         data.CopyTo(_data);
         MakeVectors(sector, data.Length);
         switch (_spec.Mode)
         {
             case CipherMode.Xts:
                 Xor(_data, _tweaks, data.Length);
-                _encrypt.TransformBlock(_data, 0, data.Length, _result, 0);
+                _encrypt.Run(_data, 0, data.Length, _result);
                 Xor(_result, _tweaks, data.Length);
                 break;
             case CipherMode.Cbc:
-                for (int i = 0; i < data.Length; i += Block)
+                for (int i = 0; i < data.Length; i += _block)
                 {
-                    ReadOnlySpan<byte> before = i % Sector == 0 ? _starts.AsSpan(i / Sector * Block, Block) : _result.AsSpan(i - Block, Block);
-                    Xor(_data.AsSpan(i, Block), before);
-                    _encrypt.TransformBlock(_data, i, Block, _result, i);
+                    ReadOnlySpan<byte> before = i % Sector == 0 ? Start(i) : _result.AsSpan(i - _block, _block);
+                    Xor(_data.AsSpan(i, _block), before);
+                    _encrypt.Run(_data, i, _block, _result);
                 }
 
                 break;
             default:
-                _encrypt.TransformBlock(_data, 0, data.Length, _result, 0);
+                _encrypt.Run(_data, 0, data.Length, _result);
                 break;
         }
 
@@ -90,6 +91,12 @@ internal sealed class SectorCipher : IDisposable
     /// <summary>Decrypts whole sectors in place; see <see cref="Encrypt"/>.</summary>
     internal void Decrypt(ulong sector, Span<byte> data)
     {
+        if (_spec.Mode == CipherMode.Ctr)
+        {
+            Count(sector, data);
+            return;
+        }
+
         data.CopyTo(_data);
         MakeVectors(sector, data.Length);
         if (_spec.Mode == CipherMode.Xts)
@@ -97,16 +104,16 @@ internal sealed class SectorCipher : IDisposable
             Xor(_data, _tweaks, data.Length);
         }
 
-        _decrypt.TransformBlock(_data, 0, data.Length, _result, 0);
+        _decrypt.Run(_data, 0, data.Length, _result);
         if (_spec.Mode == CipherMode.Xts)
         {
             Xor(_result, _tweaks, data.Length);
         }
         else if (_spec.Mode == CipherMode.Cbc)
         {
-            for (int i = 0; i < data.Length; i += Block)
+            for (int i = 0; i < data.Length; i += _block)
             {
-                Xor(_result.AsSpan(i, Block), i % Sector == 0 ? _starts.AsSpan(i / Sector * Block, Block) : _data.AsSpan(i - Block, Block));
+                Xor(_result.AsSpan(i, _block), i % Sector == 0 ? Start(i) : _data.AsSpan(i - _block, _block));
             }
         }
 
@@ -146,7 +153,7 @@ internal sealed class SectorCipher : IDisposable
     {
         ulong low = BinaryPrimitives.ReadUInt64LittleEndian(tweaks);
         ulong high = BinaryPrimitives.ReadUInt64LittleEndian(tweaks[8..]);
-        for (int i = Block; i < tweaks.Length; i += Block)
+        for (int i = MaxBlock; i < tweaks.Length; i += MaxBlock)
         {
             ulong carry = (ulong)((long)high >> 63) & 0x87;
             high = (high << 1) | (low >> 63);
@@ -156,14 +163,23 @@ internal sealed class SectorCipher : IDisposable
         }
     }
 
-    private SymmetricAlgorithm Create(ReadOnlySpan<byte> key)
+    private Span<byte> Start(int offset) => _starts.AsSpan(offset / Sector * _block, _block);
+
+    // Both directions: what sectors begin with is a number, big-endian, that each block has one more of.
+    private void Count(ulong sector, Span<byte> data)
     {
-        Aes aes = Aes.Create();
-        aes.Mode = System.Security.Cryptography.CipherMode.ECB;
-        aes.Padding = PaddingMode.None;
-        aes.Key = key.ToArray();
-        _algorithms.Add(aes);
-        return aes;
+        MakeVectors(sector, data.Length);
+        for (int i = 0; i < data.Length; i += _block)
+        {
+            Span<byte> number = Start(i);
+            number.CopyTo(_data.AsSpan(i));
+            for (int digit = _block - 1; digit >= 0 && ++number[digit] == 0; digit--)
+            {
+            }
+        }
+
+        _encrypt.Run(_data, 0, data.Length, _result);
+        Xor(data, _result);
     }
 
     private void MakeVectors(ulong sector, int length)
@@ -173,9 +189,9 @@ internal sealed class SectorCipher : IDisposable
             return;
         }
 
-        int bytes = length / Sector * Block;
+        int bytes = length / Sector * _block;
         _numbers.AsSpan(0, bytes).Clear();
-        for (int i = 0; i < bytes; i += Block, sector++)
+        for (int i = 0; i < bytes; i += _block, sector++)
         {
             BinaryPrimitives.WriteUInt64LittleEndian(_numbers.AsSpan(i), _spec.Vector == VectorKind.Plain ? (uint)sector : sector);
         }
@@ -183,11 +199,11 @@ internal sealed class SectorCipher : IDisposable
         byte[] starts = _numbers;
         if (_vectors is not null)
         {
-            _vectors.TransformBlock(_numbers, 0, bytes, _starts, 0);
+            _vectors.Run(_numbers, 0, bytes, _starts);
             starts = _starts;
         }
 
-        if (_spec.Mode == CipherMode.Cbc)
+        if (_spec.Mode != CipherMode.Xts)
         {
             starts.AsSpan(0, bytes).CopyTo(_starts);
             return;
@@ -198,11 +214,11 @@ internal sealed class SectorCipher : IDisposable
             _starts.AsSpan(0, bytes).CopyTo(_numbers);
         }
 
-        Tweaks!.TransformBlock(_numbers, 0, bytes, _starts, 0);
-        for (int i = 0; i < bytes / Block; i++)
+        _tweakCipher!.Run(_numbers, 0, bytes, _starts);
+        for (int i = 0; i < bytes / MaxBlock; i++)
         {
             Span<byte> tweaks = _tweaks.AsSpan(i * Sector, Sector);
-            _starts.AsSpan(i * Block, Block).CopyTo(tweaks);
+            _starts.AsSpan(i * MaxBlock, MaxBlock).CopyTo(tweaks);
             Spread(tweaks);
         }
     }
