@@ -181,7 +181,7 @@ public sealed class CommitJob : CopyLoop
             BlockPermissions.ConsistentRead | BlockPermissions.Write | (grows ? BlockPermissions.Resize : 0),
             BlockPermissions.ConsistentRead | BlockPermissions.WriteUnchanged);
         _base.Insert(_commit.Base);
-        Block(_commit.Base);
+        Use(_commit.Base, "base", BlockPermissions.None, BlockPermissions.All);
         Fill(_commit.Base);
         BlockGraph.FreezeChain(_filter, _commit.Base);
         _isFrozen = true;

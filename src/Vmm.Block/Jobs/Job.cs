@@ -297,6 +297,9 @@ public abstract partial class Job : IBlockParent
         _manager.Events.Emit(new JobStatusChangeEvent(Id, status));
     }
 
+    /// <summary>The nodes that it uses, in the order in which it began to.</summary>
+    internal IReadOnlyList<BlockEdge> Uses => _uses;
+
     /// <summary>The work. 0 or a negative errno; a <see cref="QapiException"/> says more.</summary>
     protected abstract IoTask<int> RunAsync();
 

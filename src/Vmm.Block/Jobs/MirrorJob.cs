@@ -99,15 +99,20 @@ public sealed partial class MirrorJob : Job
         {
             const BlockPermissions Shared = BlockPermissions.ConsistentRead | BlockPermissions.Write | BlockPermissions.WriteUnchanged;
             job.Use(top, "main node", BlockPermissions.ConsistentRead, Shared);
+            bool grows = mirror.IsCommit && source.Length > target.Length;
+
+            // Whoever reads a target sees parts of two moments; where it is a backing file of the source, its overlays hide that.
+            job._target.SetPermissions(
+                BlockPermissions.Write | (grows ? BlockPermissions.Resize : 0),
+                IsBelow(source, target) ? Shared : BlockPermissions.WriteUnchanged);
+            job._target.Insert(target);
+            await job._target.SetLoopAsync(source.Loop);
+            job.Use(source, "source", BlockPermissions.None, Shared);
+            job.Use(target, "target", BlockPermissions.None, BlockPermissions.All);
             if (mirror.IsCommit)
             {
                 job.UseIntermediate();
             }
-
-            bool grows = mirror.IsCommit && source.Length > target.Length;
-            job._target.SetPermissions(BlockPermissions.Write | (grows ? BlockPermissions.Resize : 0), BlockPermissions.All);
-            job._target.Insert(target);
-            await job._target.SetLoopAsync(source.Loop);
         }
         catch (QapiException)
         {
@@ -116,8 +121,6 @@ public sealed partial class MirrorJob : Job
         }
 
         source.AddObserver(job._dirty);
-        job.Block(source);
-        job.Block(target);
         job.Fill(target);
         if (mirror.IsWriteBlocking)
         {
@@ -126,6 +129,17 @@ public sealed partial class MirrorJob : Job
 
         manager.Add(job);
         return job;
+    }
+
+    private static bool IsBelow(BlockNode source, BlockNode target)
+    {
+        BlockNode? node = source;
+        while (node is not null && node != target)
+        {
+            node = node.FilteredOrBacking;
+        }
+
+        return node is not null;
     }
 
     /// <inheritdoc/>

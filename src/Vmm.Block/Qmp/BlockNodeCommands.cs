@@ -62,10 +62,18 @@ public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
         List<XDbgBlockGraphEdge> edges = [];
         foreach (BlockBackend backend in backends.All)
         {
-            AddNode(backend, XDbgBlockGraphNodeType.BlockBackend, backend.Name.Length > 0 ? backend.Name : backend.Device?.QdevName ?? "");
-            if (backend.RootEdge is { } root)
+            AddBackend(backend);
+        }
+
+        // Those of jobs and exports are known to their nodes alone.
+        foreach (BlockNode node in graph.Nodes)
+        {
+            foreach (BlockEdge edge in node.Parents)
             {
-                AddEdge(backend, root);
+                if (edge.Parent is BlockBackend backend && !ids.ContainsKey(backend))
+                {
+                    AddBackend(backend);
+                }
             }
         }
 
@@ -84,20 +92,28 @@ public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
         edges.Reverse();
         return new XDbgBlockGraph { Nodes = nodes, Edges = edges };
 
+        void AddBackend(BlockBackend backend)
+        {
+            AddNode(backend, XDbgBlockGraphNodeType.BlockBackend, backend.Name.Length > 0 ? backend.Name : backend.Device?.QdevName ?? "");
+            if (backend.RootEdge is { } root)
+            {
+                AddEdge(backend, root);
+            }
+        }
+
         void AddJobs()
         {
             foreach (BlockNode node in graph.Nodes)
             {
                 foreach (BlockEdge edge in node.Parents)
                 {
-                    if (edge.Parent is Jobs.Job job)
+                    if (edge.Parent is Jobs.Job job && !ids.ContainsKey(job))
                     {
-                        if (!ids.ContainsKey(job))
+                        AddNode(job, XDbgBlockGraphNodeType.BlockJob, job.Id);
+                        for (int i = job.Uses.Count - 1; i >= 0; i--)
                         {
-                            AddNode(job, XDbgBlockGraphNodeType.BlockJob, job.Id);
+                            AddEdge(job, job.Uses[i]);
                         }
-
-                        AddEdge(job, edge);
                     }
                 }
             }
