@@ -75,6 +75,36 @@ public sealed partial class BlockGraphPeerTests
         Assert.That(answers.Any(a => a.Contains(Refusal, StringComparison.Ordinal)), Is.EqualTo(format.Contains("=aes", StringComparison.Ordinal)));
     }
 
+    [TestCase("'format': 'qcow'")]
+    [TestCase("'format': 'qcow', 'key-secret': 's'")]
+    [TestCase("'format': 'luks', 'key-secret': 's', 'cipher-alg': 'cast5-128', 'iter-time': 1")]
+    [TestCase("'format': 'luks', 'key-secret': 's', 'cipher-alg': 'serpent-256', 'ivgen-alg': 'essiv', 'ivgen-hash-alg': 'sha1', 'iter-time': 1")]
+    public void EncryptionThatCannotBeHadFailsItsJobAsQemus(string encrypt)
+    {
+        string path = Path.Combine(_directory, "e.qcow2");
+        File.WriteAllBytes(path, []);
+        string create = "{'driver': 'qcow2', 'size': 1048576, 'file': 'f', 'encrypt': {" + encrypt + "} }";
+        string theirs = JobError(Monitored.StartQemu(), path, create);
+        File.WriteAllBytes(path, []);
+        Assert.That(JobError(Monitored.Start(), path, create), Is.EqualTo(theirs));
+    }
+
+    private static string JobError(Emulator emulator, string path, string create)
+    {
+        using (emulator)
+        {
+            using QmpClient client = emulator.Qmp();
+            client.Execute("object-add", new JsonObject { ["qom-type"] = "secret", ["id"] = "s", ["data"] = "open" });
+            client.Execute("blockdev-add", new JsonObject { ["driver"] = "file", ["node-name"] = "f", ["filename"] = path });
+            client.Execute("blockdev-create", new JsonObject { ["job-id"] = "j", ["options"] = JsonNode.Parse(create.Replace('\'', '"')) });
+            while ((string?)client.WaitEvent("JOB_STATUS_CHANGE")["data"]!["status"] != "concluded")
+            {
+            }
+
+            return (string)client.Execute("query-jobs")!.AsArray().Single()!["error"]!;
+        }
+    }
+
     private static string Node(string name, string path) =>
         $"{{'execute': 'blockdev-add', 'arguments': {{'driver': 'file', 'node-name': '{name}', 'filename': '{path}'}} }}";
 

@@ -206,8 +206,19 @@ public sealed partial record BlockdevCreateOptionsLuks : LuksCreateOptions
 [QapiName("QCryptoBlockFormat")]
 public enum QCryptoBlockCreateFormat
 {
+    /// <summary>AES-CBC, which is not safe and not served.</summary>
+    Qcow,
+
     /// <summary>LUKS.</summary>
     Luks,
+}
+
+/// <summary>The password of the legacy encryption.</summary>
+[QapiStruct]
+public sealed partial record QCryptoBlockOptionsQCow
+{
+    /// <summary>Id of a secret object with the password.</summary>
+    public string? KeySecret { get; init; }
 }
 
 /// <summary>Encryption of a new qcow2 image.</summary>
@@ -216,6 +227,10 @@ public sealed partial record QCryptoBlockCreateOptions
 {
     /// <summary>Kind.</summary>
     public required QCryptoBlockCreateFormat Format { get; init; }
+
+    /// <summary>AES-CBC.</summary>
+    [QapiBranch("qcow")]
+    public QCryptoBlockOptionsQCow? Qcow { get; init; }
 
     /// <summary>LUKS.</summary>
     [QapiBranch("luks")]

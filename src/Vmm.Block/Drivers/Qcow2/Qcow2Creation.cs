@@ -2,6 +2,7 @@ using Vmm.Block.Drivers.Crypto;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
+using Vmm.Qapi;
 
 namespace Vmm.Block.Drivers.Qcow2;
 
@@ -28,6 +29,13 @@ internal static class Qcow2Creation
 
             if (options.Encrypt is { } encrypt)
             {
+                if (encrypt.Format == QCryptoBlockCreateFormat.Qcow)
+                {
+                    throw new QapiException(encrypt.Qcow?.KeySecret is null
+                        ? "Parameter 'encrypt.key-secret' is required for cipher"
+                        : "Use of AES-CBC encrypted qcow2 images is no longer supported in system emulators");
+                }
+
                 LuksCreateOptions luks = encrypt.Luks ?? new LuksCreateOptions();
                 image = image with { CryptoHeader = await LuksCreation.MakeHeaderAsync(luks, "encrypt.", findSecret, workers) };
             }
