@@ -53,7 +53,7 @@ internal sealed class DumpProbes : IDisposable
             throw new InvalidOperationException($"{format}: {line}");
         }
 
-        series.Add("mb", (mib << 20) / 1e6 / Stopwatch.GetElapsedTime(t).TotalSeconds);
+        series.Add("mb", ((long)mib << 20) / 1e6 / Stopwatch.GetElapsedTime(t).TotalSeconds);
         series.Add("cpu", (l.CpuNs - cpu) / 1e6);
         series.Add("anon", Anonymous(l.Pid));
         File.Delete(target);

@@ -111,7 +111,7 @@ Measurement Dump(string format, double? bar, int mib = 1024, int cores = 0, bool
     5,
     s => dumps.Dump(s, format, mib, cores),
     new Row(
-        $"dump, {format}, {mib} MiB half noise half zeroes, to tmpfs" + (cores == 0 ? "" : $", on {cores} cores"), "MB/s", bar, "mb", HigherIsBetter: true),
+        $"dump, {format}, {mib} MiB half noise half zeroes, to tmpfs" + (cores == 0 ? "" : $", on {cores} of the cores"), "MB/s", bar, "mb", HigherIsBetter: true),
     new Row("  CPU time", "ms", null, "cpu"),
     new Row("  memory of its own at the end", "KiB", null, "anon"))
 {
