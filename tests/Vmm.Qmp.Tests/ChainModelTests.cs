@@ -38,11 +38,7 @@ public sealed class ChainModelTests
     [SetUp]
     public void MakeFolder()
     {
-        if (!File.Exists("/usr/bin/qemu-img"))
-        {
-            Assert.Ignore("qemu-img (package qemu-utils) is not installed");
-        }
-
+        QemuImg.Require();
         _folder = Emulator.NewDirectory();
     }
 
@@ -116,13 +112,13 @@ public sealed class ChainModelTests
         EndProcess();
         foreach (int layer in _chain)
         {
-            Img(_hasFaults || _isKilled ? 3 : 0, "check", "-q", PathOf(layer));
+            QemuImg.Run(_hasFaults || _isKilled ? 3 : 0, "check", "-q", PathOf(layer));
         }
 
         if (!_hasFaults)
         {
             string raw = Path.Combine(_folder, "raw");
-            Img(0, "convert", "-O", "raw", PathOf(Top), raw);
+            QemuImg.Run(0, "convert", "-O", "raw", PathOf(Top), raw);
             Assert.That(File.ReadAllBytes(raw).AsSpan().SequenceEqual(Model()), "qemu-img reads something else");
         }
     }
@@ -428,7 +424,7 @@ public sealed class ChainModelTests
             arguments.AddRange(["-u", "-b", PathOf(layer), "-F", "qcow2"]);
         }
 
-        Img(0, [.. arguments, PathOf(_layers), (_values.Count * BlockBytes).ToString(CultureInfo.InvariantCulture)]);
+        QemuImg.Run(0, [.. arguments, PathOf(_layers), (_values.Count * BlockBytes).ToString(CultureInfo.InvariantCulture)]);
         return _layers++;
     }
 
@@ -504,10 +500,4 @@ public sealed class ChainModelTests
     private string PathOf(int layer) => Path.Combine(_folder, "l" + layer.ToString(CultureInfo.InvariantCulture));
 
     private static string Node(int layer) => "n" + layer.ToString(CultureInfo.InvariantCulture);
-
-    private static void Img(int allowed, params string[] arguments)
-    {
-        (int status, string output, string errors) = Emulator.Run("/usr/bin/qemu-img", arguments);
-        Assert.That(status, Is.Zero.Or.EqualTo(allowed), $"qemu-img {string.Join(' ', arguments)}: {output}{errors}");
-    }
 }

@@ -15,11 +15,7 @@ public sealed class EndTests
     [SetUp]
     public void MakeFolder()
     {
-        if (!File.Exists("/usr/bin/qemu-img"))
-        {
-            Assert.Ignore("qemu-img (package qemu-utils) is not installed");
-        }
-
+        QemuImg.Require();
         _folder = Emulator.NewDirectory();
     }
 
@@ -29,7 +25,7 @@ public sealed class EndTests
     [Test]
     public void AMachineThatIsStoppedHasItsDataInTheFiles()
     {
-        Img("create", "-q", "-f", "qcow2", PathOf("a.qcow2"), $"{Bytes}");
+        QemuImg.Run("create", "-q", "-f", "qcow2", PathOf("a.qcow2"), $"{Bytes}");
         using Emulator emulator = Monitored.Start();
         QmpClient client = emulator.Qmp();
         Add(client, "a");
@@ -42,7 +38,7 @@ public sealed class EndTests
             writer.Send(NbdWriter.Kind.Write, value << 16, 4096, value);
             writer.Answer();
             client.Execute("stop");
-            Img("convert", "-U", "-O", "raw", PathOf("a.qcow2"), PathOf("raw"));
+            QemuImg.Run("convert", "-U", "-O", "raw", PathOf("a.qcow2"), PathOf("raw"));
             Assert.That(File.ReadAllBytes(PathOf("raw")).AsSpan(value << 16, 4096).ContainsAnyExcept(value), Is.False);
         }
     }
@@ -66,9 +62,9 @@ public sealed class EndTests
         string source = prefix + "-a";
         string overlay = prefix + "-b";
         File.WriteAllBytes(PathOf(source + ".raw"), [.. Enumerable.Repeat((byte)7, Bytes)]);
-        Img("convert", "-O", "qcow2", PathOf(source + ".raw"), PathOf(source + ".qcow2"));
-        Img("create", "-q", "-f", "qcow2", "-b", PathOf(source + ".qcow2"), "-F", "qcow2", PathOf(overlay + ".qcow2"));
-        Img("create", "-q", "-f", "qcow2", PathOf(prefix + "-c.qcow2"), $"{Bytes}");
+        QemuImg.Run("convert", "-O", "qcow2", PathOf(source + ".raw"), PathOf(source + ".qcow2"));
+        QemuImg.Run("create", "-q", "-f", "qcow2", "-b", PathOf(source + ".qcow2"), "-F", "qcow2", PathOf(overlay + ".qcow2"));
+        QemuImg.Run("create", "-q", "-f", "qcow2", PathOf(prefix + "-c.qcow2"), $"{Bytes}");
         QmpClient client = emulator.Qmp();
         Add(client, "o", overlay);
         switch (what)
@@ -111,7 +107,7 @@ public sealed class EndTests
         }
 
         Assert.That(emulator.WaitExit(), Is.Zero);
-        Img("check", "-q", PathOf(overlay + ".qcow2"));
+        QemuImg.Run("check", "-q", PathOf(overlay + ".qcow2"));
         return messages;
     }
 
@@ -127,12 +123,5 @@ public sealed class EndTests
     {
         client.Execute("nbd-server-start", $$"""{"addr": {"type": "unix", "data": {"path": "{{PathOf(socket)}}"} } }""");
         client.Execute("block-export-add", $$"""{"type": "nbd", "id": "e", "node-name": "{{node}}", "name": "e", "writable": true}""");
-    }
-
-    private static string Img(params string[] arguments)
-    {
-        (int status, string output, string errors) = Emulator.Run("/usr/bin/qemu-img", arguments);
-        Assert.That(status, Is.Zero, $"qemu-img {string.Join(' ', arguments)}: {output}{errors}");
-        return output;
     }
 }

@@ -30,11 +30,7 @@ public sealed class JobsUnderWritersTests
     [SetUp]
     public void Launch()
     {
-        if (!File.Exists("/usr/bin/qemu-img"))
-        {
-            Assert.Ignore("qemu-img (package qemu-utils) is not installed");
-        }
-
+        QemuImg.Require();
         _folder = Emulator.NewDirectory();
         _random = new Random(7);
         _model.AsSpan().Clear();
@@ -195,7 +191,7 @@ public sealed class JobsUnderWritersTests
     private void Create(string name, string backing)
     {
         string[] more = backing.Length > 0 ? ["-b", PathOf(backing + ".qcow2"), "-F", "qcow2"] : [];
-        Img(["create", "-q", "-f", "qcow2", .. more, PathOf(name + ".qcow2"), (Blocks * BlockBytes).ToString(CultureInfo.InvariantCulture)]);
+        QemuImg.Run(["create", "-q", "-f", "qcow2", .. more, PathOf(name + ".qcow2"), (Blocks * BlockBytes).ToString(CultureInfo.InvariantCulture)]);
     }
 
     private void AddNode(string name, string more = "") => _client.Execute(
@@ -315,8 +311,8 @@ public sealed class JobsUnderWritersTests
             Assert.That(_emulator.WaitExit(), Is.Zero);
         }
 
-        Img(["check", "-q", PathOf(name + ".qcow2")]);
-        Img(["convert", "-O", "raw", PathOf(name + ".qcow2"), PathOf("raw")]);
+        QemuImg.Run(["check", "-q", PathOf(name + ".qcow2")]);
+        QemuImg.Run(["convert", "-O", "raw", PathOf(name + ".qcow2"), PathOf("raw")]);
         byte[] contents = File.ReadAllBytes(PathOf("raw"));
         byte[] values = new byte[Blocks];
         for (int i = 0; i < Blocks; i++)
@@ -329,14 +325,7 @@ public sealed class JobsUnderWritersTests
         return values;
     }
 
-    private JsonObject Info(string name) => JsonNode.Parse(Img(["info", "--output=json", PathOf(name + ".qcow2")]))!.AsObject();
-
-    private static string Img(string[] arguments)
-    {
-        (int status, string output, string errors) = Emulator.Run("/usr/bin/qemu-img", arguments);
-        Assert.That(status, Is.Zero, $"qemu-img {string.Join(' ', arguments)}: {output}{errors}");
-        return output;
-    }
+    private JsonObject Info(string name) => JsonNode.Parse(QemuImg.Run(["info", "--output=json", PathOf(name + ".qcow2")]))!.AsObject();
 
     /// <summary>Requests of one writer that are under way, and what their blocks held before.</summary>
     private sealed class Batch(NbdWriter writer)

@@ -21,11 +21,7 @@ public sealed class KillTests
     [SetUp]
     public void MakeFolder()
     {
-        if (!File.Exists("/usr/bin/qemu-img"))
-        {
-            Assert.Ignore("qemu-img (package qemu-utils) is not installed");
-        }
-
+        QemuImg.Require();
         _folder = Emulator.NewDirectory();
     }
 
@@ -39,7 +35,7 @@ public sealed class KillTests
     {
         Random random = new(seed);
         string image = Path.Combine(_folder, "a.qcow2");
-        Img(0, "create", "-q", "-f", "qcow2", "-o", options, image, (Blocks * BlockBytes).ToString(CultureInfo.InvariantCulture));
+        QemuImg.Run(0, "create", "-q", "-f", "qcow2", "-o", options, image, (Blocks * BlockBytes).ToString(CultureInfo.InvariantCulture));
 
         // What each block may hold, oldest first; the first one is what it holds at least.
         List<byte>[] values = new List<byte>[Blocks];
@@ -53,12 +49,12 @@ public sealed class KillTests
                 // Refcounts are counted anew by whoever opens the image next; half of the time that is qemu-img.
                 if (random.Next(2) == 0)
                 {
-                    Img(0, "check", "-q", "-r", "all", image);
+                    QemuImg.Run(0, "check", "-q", "-r", "all", image);
                 }
             }
             else
             {
-                Img(3, "check", "-q", image);
+                QemuImg.Run(3, "check", "-q", image);
             }
 
             AssertHolds(image, values, $"round {round}, {options}");
@@ -73,7 +69,7 @@ public sealed class KillTests
             last.WaitExit();
         }
 
-        Img(3, "check", "-q", image);
+        QemuImg.Run(3, "check", "-q", image);
         AssertHolds(image, values, "at the end, " + options);
     }
 
@@ -171,7 +167,7 @@ public sealed class KillTests
     private void AssertHolds(string image, List<byte>[] values, string when)
     {
         string raw = Path.Combine(_folder, "raw");
-        Img(0, "convert", "-O", "raw", image, raw);
+        QemuImg.Run(0, "convert", "-O", "raw", image, raw);
         byte[] contents = File.ReadAllBytes(raw);
         for (int block = 0; block < Blocks; block++)
         {
@@ -190,11 +186,5 @@ public sealed class KillTests
                 values[block].Add(value);
             }
         }
-    }
-
-    private static void Img(int allowed, params string[] arguments)
-    {
-        (int status, string output, string errors) = Emulator.Run("/usr/bin/qemu-img", arguments);
-        Assert.That(status, Is.Zero.Or.EqualTo(allowed), $"qemu-img {string.Join(' ', arguments)}: {output}{errors}");
     }
 }
