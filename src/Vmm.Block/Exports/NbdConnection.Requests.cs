@@ -23,6 +23,9 @@ internal sealed partial class NbdConnection
 
     private const int CacheStepBytes = 1 << 20;
     private const int MaxExtents = 8000;
+
+    // Questions for an answer: neighbours of the same state count as one range, of which there may be very many.
+    private const int MaxLooks = 64 << 10;
     private const int MaxBatchPieces = 512;
     private const int AllocationId = 0;
     private const int DepthId = 1;
@@ -44,6 +47,7 @@ internal sealed partial class NbdConnection
     private async IoTask ServeAsync(NbdExport export)
     {
         _headers = new NativeBuffer(MaxInFlight * NbdRequest.HeaderBytes);
+        int requestBytes = NbdWire.RequestBytes(_format);
         while (true)
         {
             while (_inFlight == MaxInFlight || _inFlightBytes > MaxInFlightBytes)
@@ -51,13 +55,13 @@ internal sealed partial class NbdConnection
                 await _slotFree.WaitAsync();
             }
 
-            if (await _socket.FillAsync(NbdLimits.RequestBytes) < 0
-                || !NbdWire.TryReadRequest(_socket.Peek(NbdLimits.RequestBytes), out NbdRequestHeader header))
+            if (await _socket.FillAsync(requestBytes) < 0
+                || !NbdWire.TryReadRequest(_socket.Peek(requestBytes), _format, out NbdRequestHeader header))
             {
                 return;
             }
 
-            _socket.Skip(NbdLimits.RequestBytes);
+            _socket.Skip(requestBytes);
             if (header.Command == NbdCommand.Disconnect)
             {
                 break;
@@ -72,7 +76,7 @@ internal sealed partial class NbdConnection
                 AddMemory(request, (int)header.Length);
             }
 
-            if (header.Command == NbdCommand.Write)
+            if (HasPayload(header))
             {
                 if (header.Length > NbdLimits.MaxPayload)
                 {
@@ -82,8 +86,8 @@ internal sealed partial class NbdConnection
                 }
 
                 int result = request.Refusal is null
-                    ? await _socket.ReadAsync(request.Payload, 0, header.Length)
-                    : await _socket.DiscardAsync(header.Length);
+                    ? await _socket.ReadAsync(request.Payload, 0, (long)header.Length)
+                    : await _socket.DiscardAsync((long)header.Length);
                 if (result < 0)
                 {
                     Release(request);
@@ -100,6 +104,10 @@ internal sealed partial class NbdConnection
         }
     }
 
+    // With extended headers other requests may have one as well, which is taken off the wire before they are refused.
+    private bool HasPayload(in NbdRequestHeader header) => header.Command == NbdCommand.Write
+        || (_format == NbdHeaders.Extended && (header.Flags & NbdCommandFlags.PayloadLength) != 0);
+
     private void AddMemory(NbdRequest request, int length)
     {
         request.Data = _buffers.Rent(length);
@@ -115,9 +123,13 @@ internal sealed partial class NbdConnection
         switch (header.Command)
         {
             case NbdCommand.Read:
-                valid |= _isStructured ? NbdCommandFlags.DontFragment : 0;
+                valid |= IsStructured ? NbdCommandFlags.DontFragment : 0;
                 break;
-            case NbdCommand.Write or NbdCommand.Trim:
+            case NbdCommand.Write:
+                isWrite = true;
+                valid |= _format == NbdHeaders.Extended ? NbdCommandFlags.PayloadLength : 0;
+                break;
+            case NbdCommand.Trim:
                 isWrite = true;
                 break;
             case NbdCommand.WriteZeroes:
@@ -219,15 +231,15 @@ internal sealed partial class NbdConnection
             case NbdCommand.WriteZeroes:
                 return await backend.WriteZeroesAsync(
                     offset,
-                    header.Length,
+                    (long)header.Length,
                     fua
                     | ((header.Flags & NbdCommandFlags.NoHole) == 0 ? BlockRequestFlags.MayUnmap : 0)
                     | ((header.Flags & NbdCommandFlags.FastZero) != 0 ? BlockRequestFlags.NoFallback : 0));
             case NbdCommand.Trim:
-                int result = await backend.DiscardAsync(offset, header.Length);
+                int result = await backend.DiscardAsync(offset, (long)header.Length);
                 return result >= 0 && fua != 0 ? await backend.FlushAsync() : result;
             case NbdCommand.Cache:
-                return await CacheAsync(backend, offset, header.Length);
+                return await CacheAsync(backend, offset, (long)header.Length);
             default:
                 return await backend.FlushAsync();
         }
@@ -261,7 +273,7 @@ internal sealed partial class NbdConnection
         {
             Fail(request, result, "flush failed");
         }
-        else if (_isStructured && header.Length >= MinSparseBytes && (header.Flags & NbdCommandFlags.DontFragment) == 0)
+        else if (IsStructured && header.Length >= MinSparseBytes && (header.Flags & NbdCommandFlags.DontFragment) == 0)
         {
             await ReadSparseAsync(backend, request);
         }
@@ -276,17 +288,17 @@ internal sealed partial class NbdConnection
             {
                 Fail(request, result, "reading from file failed");
             }
-            else if (_isStructured)
+            else if (IsStructured)
             {
-                Chunk(request, NbdChunk.OffsetData, isDone: true, header.Length + 8, 8, out Span<byte> rest);
+                Chunk(request, NbdChunk.OffsetData, isDone: true, (uint)header.Length + 8, 8, out Span<byte> rest);
                 BinaryPrimitives.WriteInt64BigEndian(rest, offset);
-                request.Reply.AddSlice(request.Payload, 0, header.Length);
+                request.Reply.AddSlice(request.Payload, 0, (long)header.Length);
             }
             else
             {
                 Head(request, NbdLimits.SimpleReplyBytes, out Span<byte> to);
                 NbdWire.WriteSimpleReply(to, 0, header.Cookie);
-                request.Reply.AddSlice(request.Payload, 0, header.Length);
+                request.Reply.AddSlice(request.Payload, 0, (long)header.Length);
             }
         }
 
@@ -296,13 +308,13 @@ internal sealed partial class NbdConnection
     // One chunk for each range; when there are too many, the last one is read as data whatever it is.
     private async IoTask<bool> ReadSparseAsync(BlockBackend backend, NbdRequest request)
     {
-        const int LastHeader = NbdRequest.HeaderBytes - 64;
-        NbdRequestHeader header = request.Header;
-        long offset = (long)header.Offset;
+        const int LastHeader = NbdRequest.HeaderBytes - 96;
+        long offset = (long)request.Header.Offset;
+        long length = (long)request.Header.Length;
         long done = 0;
-        while (done < header.Length)
+        while (done < length)
         {
-            long part = header.Length - done;
+            long part = length - done;
             bool isZero = false;
             if (request.HeaderUsed < LastHeader)
             {
@@ -317,7 +329,7 @@ internal sealed partial class NbdConnection
                 isZero = (status.Flags & BlockStatusFlags.Zero) != 0;
             }
 
-            bool isDone = done + part == header.Length;
+            bool isDone = done + part == length;
             if (isZero)
             {
                 Chunk(request, NbdChunk.OffsetHole, isDone, 12, 12, out Span<byte> rest);
@@ -351,7 +363,7 @@ internal sealed partial class NbdConnection
         int most = (request.Header.Flags & NbdCommandFlags.RequestOne) != 0 ? 1 : MaxExtents;
         int chosen = _contexts.AsSpan().Count(true);
         most = Math.Min(most, Math.Max(1, MaxExtents / chosen));
-        AddMemory(request, 8 * most * chosen);
+        AddMemory(request, ExtentBytes * most * chosen);
         int used = 0;
         for (int id = 0; id < _contexts.Length; id++)
         {
@@ -368,16 +380,24 @@ internal sealed partial class NbdConnection
             }
 
             bool isLast = !_contexts.AsSpan(id + 1).Contains(true);
-            if (request.HeaderUsed + NbdLimits.ChunkBytes + 4 > NbdRequest.HeaderBytes)
+            if (request.HeaderUsed + NbdWire.ChunkBytes(_format) + 8 > NbdRequest.HeaderBytes)
             {
                 Fail(request, BlockResult.Invalid, "too many contexts");
                 return false;
             }
 
-            Chunk(request, NbdChunk.BlockStatus, isLast, (uint)(4 + (8 * count)), 4, out Span<byte> rest);
+            int bytes = ExtentBytes * count;
+            bool isLong = _format == NbdHeaders.Extended;
+            int own = isLong ? 8 : 4;
+            Chunk(request, isLong ? NbdChunk.BlockStatusExtended : NbdChunk.BlockStatus, isLast, (uint)(own + bytes), own, out Span<byte> rest);
             BinaryPrimitives.WriteInt32BigEndian(rest, id);
-            request.Reply.Add(request.Data!, used, 8 * count);
-            used += 8 * count;
+            if (isLong)
+            {
+                BinaryPrimitives.WriteInt32BigEndian(rest[4..], count);
+            }
+
+            request.Reply.Add(request.Data!, used, bytes);
+            used += bytes;
         }
 
         return true;
@@ -386,11 +406,11 @@ internal sealed partial class NbdConnection
     private async IoTask<int> ExtentsAsync(NbdExport export, NbdRequest request, int id, int at, int most)
     {
         long offset = (long)request.Header.Offset;
-        long left = request.Header.Length;
+        long left = (long)request.Header.Length;
         int count = 0;
         uint last = 0;
         long length = 0;
-        while (left > 0)
+        for (int looks = 0; left > 0 && looks < MaxLooks; looks++)
         {
             (int flags, long bytes) = await ExtentAsync(export, id, offset, left);
             if (flags < 0 || _socket.IsClosed)
@@ -412,14 +432,28 @@ internal sealed partial class NbdConnection
             }
 
             length += bytes;
-            Span<byte> to = request.Data!.Span.Slice(at + (8 * (count - 1)), 8);
-            BinaryPrimitives.WriteUInt32BigEndian(to, (uint)length);
-            BinaryPrimitives.WriteInt32BigEndian(to[4..], flags);
+            WriteExtent(request.Data!.Span.Slice(at + (ExtentBytes * (count - 1)), ExtentBytes), length, flags);
             offset += bytes;
             left -= bytes;
         }
 
         return count;
+    }
+
+    private int ExtentBytes => _format == NbdHeaders.Extended ? 16 : 8;
+
+    private void WriteExtent(Span<byte> to, long length, int flags)
+    {
+        if (_format == NbdHeaders.Extended)
+        {
+            BinaryPrimitives.WriteInt64BigEndian(to, length);
+            BinaryPrimitives.WriteInt64BigEndian(to[8..], flags);
+        }
+        else
+        {
+            BinaryPrimitives.WriteUInt32BigEndian(to, (uint)length);
+            BinaryPrimitives.WriteInt32BigEndian(to[4..], flags);
+        }
     }
 
     private static async IoTask<(int Flags, long Bytes)> ExtentAsync(NbdExport export, int id, long offset, long bytes)
@@ -446,7 +480,7 @@ internal sealed partial class NbdConnection
 
     private void Succeed(NbdRequest request)
     {
-        if (_isStructured)
+        if (IsStructured)
         {
             Chunk(request, NbdChunk.None, isDone: true, 0, 0, out _);
         }
@@ -463,7 +497,7 @@ internal sealed partial class NbdConnection
         request.Reply.Clear();
         request.HeaderUsed = 0;
         uint error = NbdWire.ToWireError(result);
-        if (!_isStructured)
+        if (!IsStructured)
         {
             Head(request, NbdLimits.SimpleReplyBytes, out Span<byte> to);
             NbdWire.WriteSimpleReply(to, error, request.Header.Cookie);
@@ -479,9 +513,9 @@ internal sealed partial class NbdConnection
 
     private void Chunk(NbdRequest request, NbdChunk type, bool isDone, uint length, int own, out Span<byte> rest)
     {
-        Head(request, NbdLimits.ChunkBytes + own, out Span<byte> to);
-        NbdWire.WriteChunk(to, type, isDone, request.Header.Cookie, length);
-        rest = to[NbdLimits.ChunkBytes..];
+        int head = NbdWire.ChunkBytes(_format);
+        Head(request, head + own, out Span<byte> to);
+        rest = to[NbdWire.WriteChunk(to, type, isDone, request.Header, length, _format)..];
     }
 
     private void Head(NbdRequest request, int bytes, out Span<byte> to)
@@ -502,7 +536,7 @@ internal sealed partial class NbdConnection
         }
 
         _isSending = true;
-        if (_replies.Count == _inFlight && _socket.Buffered < NbdLimits.RequestBytes)
+        if (_replies.Count == _inFlight && _socket.Buffered < NbdWire.RequestBytes(_format))
         {
             StartSending();
         }

@@ -22,7 +22,7 @@ internal sealed partial class NbdConnection
     private readonly NbdOptionWriter _answer = new();
     private NbdExport? _export;
     private NbdExport? _contextExport;
-    private bool _isStructured;
+    private NbdHeaders _format;
     private bool _hasNoZeroes;
     private bool _isSecure;
     private bool[] _contexts = [];
@@ -38,6 +38,8 @@ internal sealed partial class NbdConnection
             _free.Push(new NbdRequest(i));
         }
     }
+
+    private bool IsStructured => _format != NbdHeaders.Simple;
 
     private enum Step
     {
@@ -202,6 +204,9 @@ internal sealed partial class NbdConnection
             case NbdOption.StructuredReply:
                 OnStructuredReply(data);
                 return Step.Continue;
+            case NbdOption.ExtendedHeaders:
+                OnExtendedHeaders(data);
+                return Step.Continue;
             case NbdOption.ListMetaContext or NbdOption.SetMetaContext:
                 OnMetaContext(option, data);
                 return Step.Continue;
@@ -241,21 +246,42 @@ internal sealed partial class NbdConnection
         {
             _answer.Reply(NbdOption.StructuredReply, NbdOptionReply.ErrorInvalid, HasLength(NbdOption.StructuredReply));
         }
-        else if (_isStructured)
+        else if (_format == NbdHeaders.Extended)
+        {
+            _answer.Reply(NbdOption.StructuredReply, NbdOptionReply.ErrorExtendedHeadersRequired, "extended headers already negotiated");
+        }
+        else if (IsStructured)
         {
             _answer.Reply(NbdOption.StructuredReply, NbdOptionReply.ErrorInvalid, "structured reply already negotiated");
         }
         else
         {
-            _isStructured = true;
+            _format = NbdHeaders.Structured;
             _answer.Reply(NbdOption.StructuredReply, NbdOptionReply.Ack);
+        }
+    }
+
+    private void OnExtendedHeaders(ReadOnlySpan<byte> data)
+    {
+        if (!data.IsEmpty)
+        {
+            _answer.Reply(NbdOption.ExtendedHeaders, NbdOptionReply.ErrorInvalid, "option 'extended headers' has unexpected length");
+        }
+        else if (_format == NbdHeaders.Extended)
+        {
+            _answer.Reply(NbdOption.ExtendedHeaders, NbdOptionReply.ErrorInvalid, "extended headers already negotiated");
+        }
+        else
+        {
+            _format = NbdHeaders.Extended;
+            _answer.Reply(NbdOption.ExtendedHeaders, NbdOptionReply.Ack);
         }
     }
 
     // "NBD_OPT_EXPORT_NAME": there is no way to refuse but to hang up.
     private Step OnExportName(ReadOnlySpan<byte> data)
     {
-        if (data.Length > NbdLimits.MaxString || _server.Find(NbdWire.ReadText(data)) is not { } export)
+        if (_format == NbdHeaders.Extended || data.Length > NbdLimits.MaxString || _server.Find(NbdWire.ReadText(data)) is not { } export)
         {
             return Step.Close;
         }
@@ -361,7 +387,7 @@ internal sealed partial class NbdConnection
     // "NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT".
     private void OnMetaContext(NbdOption option, ReadOnlySpan<byte> data)
     {
-        if (!_isStructured)
+        if (!IsStructured)
         {
             _answer.Reply(option, NbdOptionReply.ErrorInvalid, $"request option {(uint)option} when structured reply is not negotiated");
             return;
@@ -438,7 +464,7 @@ internal sealed partial class NbdConnection
     };
 
     private NbdExportFlags FlagsOf(NbdExport export) =>
-        export.Flags(_server.IsMultiConnection) | (_isStructured ? NbdExportFlags.SendDontFragment : 0);
+        export.Flags(_server.IsMultiConnection) | (IsStructured ? NbdExportFlags.SendDontFragment : 0);
 
     private void Choose(NbdExport export)
     {

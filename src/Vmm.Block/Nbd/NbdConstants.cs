@@ -32,6 +32,7 @@ internal enum NbdOptionReply : uint
     ErrorShutdown = 0x80000007,
     ErrorBlockSizeRequired = 0x80000008,
     ErrorTooBig = 0x80000009,
+    ErrorExtendedHeadersRequired = 0x8000000a,
 }
 
 /// <summary>What an INFO reply tells (NBD protocol, "NBD_INFO types").</summary>
@@ -85,6 +86,9 @@ internal enum NbdCommandFlags : ushort
     DontFragment = 4,
     RequestOne = 8,
     FastZero = 16,
+
+    /// <summary>The request's length is that of a payload behind it; with extended headers only.</summary>
+    PayloadLength = 32,
 }
 
 /// <summary>Chunks of structured replies (NBD protocol, "Structured reply types").</summary>
@@ -94,8 +98,22 @@ internal enum NbdChunk : ushort
     OffsetData = 1,
     OffsetHole = 2,
     BlockStatus = 5,
+    BlockStatusExtended = 6,
     Error = 0x8001,
     ErrorOffset = 0x8002,
+}
+
+/// <summary>What requests and replies look like; each kind has all that those before it have.</summary>
+internal enum NbdHeaders
+{
+    /// <summary>A reply is a number and perhaps data.</summary>
+    Simple,
+
+    /// <summary>Replies may come in chunks (NBD protocol, "Structured replies").</summary>
+    Structured,
+
+    /// <summary>Requests and chunks have lengths of 64 bits (NBD protocol, extension "EXTENDED_HEADERS"); there are no simple replies.</summary>
+    Extended,
 }
 
 /// <summary>Numbers of the protocol.</summary>
@@ -119,10 +137,14 @@ internal static class NbdLimits
     internal const uint RequestMagic = 0x25609513;
     internal const uint SimpleReplyMagic = 0x67446698;
     internal const uint StructuredReplyMagic = 0x668e33ef;
+    internal const uint ExtendedRequestMagic = 0x21e41c71;
+    internal const uint ExtendedReplyMagic = 0x6e8a278c;
 
     internal const int RequestBytes = 28;
     internal const int SimpleReplyBytes = 16;
     internal const int ChunkBytes = 20;
+    internal const int ExtendedRequestBytes = 32;
+    internal const int ExtendedChunkBytes = 32;
     internal const int OptionHeaderBytes = 16;
     internal const int OptionReplyBytes = 20;
 

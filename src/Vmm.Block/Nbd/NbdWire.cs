@@ -5,10 +5,10 @@ using Vmm.Interop;
 namespace Vmm.Block.Nbd;
 
 /// <summary>A request as it stands on the wire.</summary>
-internal readonly record struct NbdRequestHeader(NbdCommandFlags Flags, NbdCommand Command, ulong Cookie, ulong Offset, uint Length);
+internal readonly record struct NbdRequestHeader(NbdCommandFlags Flags, NbdCommand Command, ulong Cookie, ulong Offset, ulong Length);
 
 /// <summary>The head of a chunk of a structured reply.</summary>
-internal readonly record struct NbdChunkHeader(ushort Flags, NbdChunk Type, ulong Cookie, uint Length)
+internal readonly record struct NbdChunkHeader(ushort Flags, NbdChunk Type, ulong Cookie, ulong Length)
 {
     internal bool IsDone => (Flags & NbdLimits.ChunkDone) != 0;
 
@@ -75,28 +75,43 @@ internal static class NbdWire
         return BinaryPrimitives.ReadUInt64BigEndian(from) == NbdLimits.OptionReplyMagic;
     }
 
-    /// <summary>A request: 28 bytes.</summary>
-    internal static int WriteRequest(Span<byte> to, in NbdRequestHeader request)
+    /// <summary>Bytes of a request without its payload.</summary>
+    internal static int RequestBytes(NbdHeaders headers) =>
+        headers == NbdHeaders.Extended ? NbdLimits.ExtendedRequestBytes : NbdLimits.RequestBytes;
+
+    /// <summary>Bytes of a chunk without its payload.</summary>
+    internal static int ChunkBytes(NbdHeaders headers) => headers == NbdHeaders.Extended ? NbdLimits.ExtendedChunkBytes : NbdLimits.ChunkBytes;
+
+    /// <summary>A request; lengths from 4 GiB on need extended headers.</summary>
+    internal static int WriteRequest(Span<byte> to, in NbdRequestHeader request, NbdHeaders headers)
     {
-        BinaryPrimitives.WriteUInt32BigEndian(to, NbdLimits.RequestMagic);
+        bool isExtended = headers == NbdHeaders.Extended;
+        BinaryPrimitives.WriteUInt32BigEndian(to, isExtended ? NbdLimits.ExtendedRequestMagic : NbdLimits.RequestMagic);
         BinaryPrimitives.WriteUInt16BigEndian(to[4..], (ushort)request.Flags);
         BinaryPrimitives.WriteUInt16BigEndian(to[6..], (ushort)request.Command);
         BinaryPrimitives.WriteUInt64BigEndian(to[8..], request.Cookie);
         BinaryPrimitives.WriteUInt64BigEndian(to[16..], request.Offset);
-        BinaryPrimitives.WriteUInt32BigEndian(to[24..], request.Length);
+        if (isExtended)
+        {
+            BinaryPrimitives.WriteUInt64BigEndian(to[24..], request.Length);
+            return NbdLimits.ExtendedRequestBytes;
+        }
+
+        BinaryPrimitives.WriteUInt32BigEndian(to[24..], (uint)request.Length);
         return NbdLimits.RequestBytes;
     }
 
     /// <summary>Reads a request.</summary>
-    internal static bool TryReadRequest(ReadOnlySpan<byte> from, out NbdRequestHeader request)
+    internal static bool TryReadRequest(ReadOnlySpan<byte> from, NbdHeaders headers, out NbdRequestHeader request)
     {
+        bool isExtended = headers == NbdHeaders.Extended;
         request = new NbdRequestHeader(
             (NbdCommandFlags)BinaryPrimitives.ReadUInt16BigEndian(from[4..]),
             (NbdCommand)BinaryPrimitives.ReadUInt16BigEndian(from[6..]),
             BinaryPrimitives.ReadUInt64BigEndian(from[8..]),
             BinaryPrimitives.ReadUInt64BigEndian(from[16..]),
-            BinaryPrimitives.ReadUInt32BigEndian(from[24..]));
-        return BinaryPrimitives.ReadUInt32BigEndian(from) == NbdLimits.RequestMagic;
+            isExtended ? BinaryPrimitives.ReadUInt64BigEndian(from[24..]) : BinaryPrimitives.ReadUInt32BigEndian(from[24..]));
+        return BinaryPrimitives.ReadUInt32BigEndian(from) == (isExtended ? NbdLimits.ExtendedRequestMagic : NbdLimits.RequestMagic);
     }
 
     /// <summary>A simple reply: 16 bytes.</summary>
@@ -108,23 +123,31 @@ internal static class NbdWire
         return NbdLimits.SimpleReplyBytes;
     }
 
-    /// <summary>The head of a chunk: 20 bytes.</summary>
-    internal static int WriteChunk(Span<byte> to, NbdChunk type, bool isDone, ulong cookie, uint length)
+    /// <summary>The head of a chunk of the reply to a request.</summary>
+    internal static int WriteChunk(Span<byte> to, NbdChunk type, bool isDone, in NbdRequestHeader request, uint length, NbdHeaders headers)
     {
-        BinaryPrimitives.WriteUInt32BigEndian(to, NbdLimits.StructuredReplyMagic);
+        bool isExtended = headers == NbdHeaders.Extended;
+        BinaryPrimitives.WriteUInt32BigEndian(to, isExtended ? NbdLimits.ExtendedReplyMagic : NbdLimits.StructuredReplyMagic);
         BinaryPrimitives.WriteUInt16BigEndian(to[4..], isDone ? NbdLimits.ChunkDone : (ushort)0);
         BinaryPrimitives.WriteUInt16BigEndian(to[6..], (ushort)type);
-        BinaryPrimitives.WriteUInt64BigEndian(to[8..], cookie);
+        BinaryPrimitives.WriteUInt64BigEndian(to[8..], request.Cookie);
+        if (isExtended)
+        {
+            BinaryPrimitives.WriteUInt64BigEndian(to[16..], request.Offset);
+            BinaryPrimitives.WriteUInt64BigEndian(to[24..], length);
+            return NbdLimits.ExtendedChunkBytes;
+        }
+
         BinaryPrimitives.WriteUInt32BigEndian(to[16..], length);
         return NbdLimits.ChunkBytes;
     }
 
     /// <summary>Reads the head of a chunk whose magic number is known.</summary>
-    internal static NbdChunkHeader ReadChunk(ReadOnlySpan<byte> from) => new(
+    internal static NbdChunkHeader ReadChunk(ReadOnlySpan<byte> from, NbdHeaders headers) => new(
         BinaryPrimitives.ReadUInt16BigEndian(from[4..]),
         (NbdChunk)BinaryPrimitives.ReadUInt16BigEndian(from[6..]),
         BinaryPrimitives.ReadUInt64BigEndian(from[8..]),
-        BinaryPrimitives.ReadUInt32BigEndian(from[16..]));
+        headers == NbdHeaders.Extended ? BinaryPrimitives.ReadUInt64BigEndian(from[24..]) : BinaryPrimitives.ReadUInt32BigEndian(from[16..]));
 
     /// <summary>Takes a string with its length before it off the front.</summary>
     internal static bool TryTakeString(ref ReadOnlySpan<byte> from, out string text)

@@ -160,7 +160,7 @@ public abstract class NbdFixture : BlockFixture
 
     private Process Start(string program, string[] arguments)
     {
-        ProcessStartInfo start = new("/usr/bin/" + program)
+        ProcessStartInfo start = new(Path.Combine("/usr/bin", program))
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,

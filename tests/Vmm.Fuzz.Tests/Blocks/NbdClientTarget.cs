@@ -29,6 +29,8 @@ internal sealed class NbdClientTarget : FuzzTarget
     public override IReadOnlyList<byte[]> Dictionary { get; } =
     [
         Greeting,
+        Answer(11, 1),
+        Answer(11, 0x80000001),
         Answer(8, 1),
         Answer(8, 0x80000001),
         Answer(10, 1),
@@ -45,6 +47,12 @@ internal sealed class NbdClientTarget : FuzzTarget
         Chunk(17, 5, 12, 0, 4),
         Chunk(16, 0, 0, 0, 0),
         Chunk(16, 0x8001, 6, 0, 0),
+        LongChunk(16, 1, 8 + 64),
+        LongChunk(16, 2, 12),
+        LongChunk(17, 6, 24, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3),
+        LongChunk(17, 5, 12, 0, 0, 0, 5, 0, 0, 16, 0, 0, 0, 0, 3),
+        LongChunk(18, 0, 0),
+        LongChunk(18, 0x8001, 6, 0, 0, 0, 5, 0, 0),
         [0, 0, 0, 0, 0, 16, 0, 0, 5, 0xFF],
     ];
 
@@ -132,5 +140,11 @@ internal sealed class NbdClientTarget : FuzzTarget
     [
         0x66, 0x8e, 0x33, 0xef, 0, 1, (byte)(type >> 8), (byte)type, 0, 0, 0, 0, 0, 0, 0, cookie, 0, 0, 0, length,
         0, 0, 0, 0, 0, 0, 0, offset, 0, 0, 0, more, .. new byte[64],
+    ];
+
+    private static byte[] LongChunk(byte cookie, ushort type, byte length, params byte[] data) =>
+    [
+        0x6e, 0x8a, 0x27, 0x8c, 0, 1, (byte)(type >> 8), (byte)type, 0, 0, 0, 0, 0, 0, 0, cookie, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, length, .. data, .. new byte[Math.Max(0, length - data.Length)],
     ];
 }

@@ -119,6 +119,10 @@ internal sealed class NbdServerTarget : FuzzTarget
             {
                 kinds.Append('c').Append(bytes[i + 7]);
             }
+            else if (bytes[i..].StartsWith((ReadOnlySpan<byte>)[0x6e, 0x8a, 0x27, 0x8c]))
+            {
+                kinds.Append('e').Append(bytes[i + 7]);
+            }
             else if (bytes[i..].StartsWith((ReadOnlySpan<byte>)[0x67, 0x44, 0x66, 0x98]))
             {
                 kinds.Append('s').Append(bytes[i + 7]);
@@ -149,6 +153,15 @@ internal sealed class NbdServerTarget : FuzzTarget
         for (byte command = 0; command <= 8; command++)
         {
             yield return [0x25, 0x60, 0x95, 0x13, 0, 0, 0, command, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 64];
+        }
+
+        for (byte command = 0; command <= 8; command++)
+        {
+            byte flags = command == 1 ? (byte)32 : (byte)0;
+            yield return
+            [
+                0x21, 0xe4, 0x1c, 0x71, 0, flags, 0, command, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 64,
+            ];
         }
 
         yield return [0x25, 0x60, 0x95, 0x13, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0];

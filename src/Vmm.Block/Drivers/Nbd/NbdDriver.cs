@@ -195,7 +195,6 @@ public sealed class NbdDriver : BlockDriver
         limits.RequestAlignment = Math.Max(1, min);
         limits.MaxTransfer = (int)Math.Min(_info.MaxBlock, NbdLimits.MaxPayload) / min * min;
         limits.OptTransfer = (int)Math.Min(_info.OptBlock, NbdLimits.MaxPayload);
-        limits.MaxDiscard = limits.MaxWriteZeroes = BlockResult.MaxRequestBytes / min * min;
         limits.MemoryAlignment = 1;
         limits.MaxIov = 1024;
     }
@@ -239,8 +238,7 @@ public sealed class NbdDriver : BlockDriver
             return new BlockStatus(BlockStatusFlags.Data | BlockStatusFlags.OffsetValid, bytes, offset, Node);
         }
 
-        bytes = Math.Min(bytes, uint.MaxValue & ~(long)(_info.MinBlock - 1));
-        (int result, uint extent, uint state) = await RequestAsync(NbdCommand.BlockStatus, NbdCommandFlags.RequestOne, offset, bytes, null);
+        (int result, long extent, ulong state) = await RequestAsync(NbdCommand.BlockStatus, NbdCommandFlags.RequestOne, offset, bytes, null);
         if (result < 0)
         {
             return BlockStatus.Error(result);
@@ -261,17 +259,26 @@ public sealed class NbdDriver : BlockDriver
 
     private static NbdCommandFlags Fua(BlockRequestFlags flags) => (flags & BlockRequestFlags.Fua) != 0 ? NbdCommandFlags.Fua : 0;
 
-    private async IoTask<(int Result, uint Extent, uint State)> RequestAsync(
+    private async IoTask<(int Result, long Extent, ulong State)> RequestAsync(
         NbdCommand command, NbdCommandFlags flags, long offset, long length, IoVectors? data)
     {
         while (true)
         {
             if (_link is { } link)
             {
-                (int Result, uint Extent, uint State) reply = await link.RequestAsync(command, flags, offset, (uint)length, data);
+                // The next connection may have other headers than the last one: each tells what is too much for it.
+                long part = Math.Min(length, link.MaxLength);
+                (int Result, long Extent, ulong State) reply = await link.RequestAsync(command, flags, offset, part, data);
                 if (!link.IsLost || reply.Result != BlockResult.Io)
                 {
-                    return reply;
+                    if (part == length || reply.Result < 0 || command == NbdCommand.BlockStatus)
+                    {
+                        return reply;
+                    }
+
+                    offset += part;
+                    length -= part;
+                    continue;
                 }
             }
 

@@ -10,8 +10,8 @@ using Vmm.Qapi;
 namespace Vmm.Block.Drivers.Nbd;
 
 /// <summary>
-/// The client's side of the negotiation (NBD protocol, "Fixed newstyle negotiation"): structured replies and a metadata context where the
-/// server has them, GO, or EXPORT_NAME where the server is too old for that. Failures are QapiExceptions.
+/// The client's side of the negotiation (NBD protocol, "Fixed newstyle negotiation"): extended headers or structured replies, and a metadata
+/// context, where the server has them, GO, or EXPORT_NAME where the server is too old for that. Failures are QapiExceptions.
 /// </summary>
 internal sealed class NbdHandshake : IDisposable
 {
@@ -68,8 +68,10 @@ internal sealed class NbdHandshake : IDisposable
 
         if (isFixed)
         {
-            _info.IsStructured = await AskAsync(NbdOption.StructuredReply);
-            if (_info.IsStructured)
+            _info.Headers = await AskAsync(NbdOption.ExtendedHeaders) ? NbdHeaders.Extended
+                : await AskAsync(NbdOption.StructuredReply) ? NbdHeaders.Structured
+                : NbdHeaders.Simple;
+            if (_info.Headers != NbdHeaders.Simple)
             {
                 await AskContextAsync();
             }
@@ -77,6 +79,12 @@ internal sealed class NbdHandshake : IDisposable
             if (await GoAsync())
             {
                 return Check();
+            }
+
+            if (_info.Headers == NbdHeaders.Extended)
+            {
+                // EXPORT_NAME is not for clients that have asked for extended headers.
+                throw new QapiException($"Server does not support option {(uint)NbdOption.Go} ({Name(NbdOption.Go)}) with extended headers");
             }
         }
 
@@ -331,6 +339,7 @@ internal sealed class NbdHandshake : IDisposable
         NbdOption.StructuredReply => "structured reply",
         NbdOption.SetMetaContext => "set meta context",
         NbdOption.Go => "go",
+        NbdOption.ExtendedHeaders => "extended headers",
         _ => "<unknown>",
     };
 

@@ -20,7 +20,8 @@ internal sealed record NbdExportInfo
 
     internal uint MaxBlock { get; set; } = NbdLimits.MaxPayload;
 
-    internal bool IsStructured { get; set; }
+    /// <summary>What requests and replies look like.</summary>
+    internal NbdHeaders Headers { get; set; }
 
     /// <summary>The number of the context that answers for block status; null when the server does not have it.</summary>
     internal uint? ContextId { get; set; }
@@ -38,7 +39,7 @@ internal sealed class NbdLink
     private const int MaxBatchPieces = 512;
 
     private readonly NbdSocket _socket;
-    private readonly NativeBuffer _headers = new(MaxInFlight * NbdLimits.RequestBytes);
+    private readonly NativeBuffer _headers = new(MaxInFlight * NbdLimits.ExtendedRequestBytes);
     private readonly Slot[] _slots = new Slot[MaxInFlight];
     private readonly Stack<Slot> _free = new();
     private readonly Queue<Slot> _toSend = new();
@@ -48,6 +49,8 @@ internal sealed class NbdLink
     private readonly Action _startSending;
     private readonly Action _afterSending;
     private readonly Action<NbdLink> _onLost;
+    private readonly int _requestBytes;
+    private readonly int _replyBytes;
     private IoTask<bool>.Awaiter _sender;
     private bool _isSending;
 
@@ -55,6 +58,8 @@ internal sealed class NbdLink
     {
         _socket = socket;
         Info = info;
+        _requestBytes = NbdWire.RequestBytes(info.Headers);
+        _replyBytes = info.Headers == NbdHeaders.Extended ? NbdLimits.ExtendedChunkBytes : NbdLimits.SimpleReplyBytes;
         _onLost = onLost;
         _startSending = StartSending;
         _afterSending = () => _sender.GetResult();
@@ -66,6 +71,9 @@ internal sealed class NbdLink
     }
 
     internal NbdExportInfo Info { get; }
+
+    /// <summary>Most bytes of a request; reads and writes have the server's limit besides.</summary>
+    internal long MaxLength => Info.Headers == NbdHeaders.Extended ? long.MaxValue : BlockResult.MaxRequestBytes / Info.MinBlock * Info.MinBlock;
 
     /// <summary>No request gets an answer any more.</summary>
     internal bool IsLost { get; private set; }
@@ -88,8 +96,8 @@ internal sealed class NbdLink
     {
         if (!IsLost)
         {
-            IoVectors goodbye = IoVectors.Rent(_headers.Vector(0, NbdLimits.RequestBytes));
-            NbdWire.WriteRequest(_headers.Span, new NbdRequestHeader(0, NbdCommand.Disconnect, 0, 0, 0));
+            IoVectors goodbye = IoVectors.Rent(_headers.Vector(0, _requestBytes));
+            NbdWire.WriteRequest(_headers.Span, new NbdRequestHeader(0, NbdCommand.Disconnect, 0, 0, 0), Info.Headers);
             _socket.WriteAsync(goodbye).Forget();
             Lose();
         }
@@ -99,11 +107,11 @@ internal sealed class NbdLink
     /// <param name="command">What.</param>
     /// <param name="flags">How.</param>
     /// <param name="offset">From where on.</param>
-    /// <param name="length">For how many bytes.</param>
+    /// <param name="length">For how many bytes, at most <see cref="MaxLength"/>.</param>
     /// <param name="data">What is written, or where reads go; null without.</param>
     /// <returns>The result, and the first range of a block status. <see cref="IsLost"/> tells a lost connection from a failed request.</returns>
-    internal async IoTask<(int Result, uint Extent, uint State)> RequestAsync(
-        NbdCommand command, NbdCommandFlags flags, long offset, uint length, IoVectors? data)
+    internal async IoTask<(int Result, long Extent, ulong State)> RequestAsync(
+        NbdCommand command, NbdCommandFlags flags, long offset, long length, IoVectors? data)
     {
         while (_free.Count == 0 && !IsLost)
         {
@@ -116,9 +124,13 @@ internal sealed class NbdLink
         }
 
         Slot slot = _free.Pop();
-        slot.Begin(new NbdRequestHeader(flags, command, slot.NextCookie(), (ulong)offset, length), data);
-        int at = slot.Index * NbdLimits.RequestBytes;
-        NbdWire.WriteRequest(_headers.Span[at..], slot.Header);
+        if (Info.Headers == NbdHeaders.Extended && command == NbdCommand.Write)
+        {
+            flags |= NbdCommandFlags.PayloadLength;
+        }
+
+        slot.Begin(new NbdRequestHeader(flags, command, slot.NextCookie(), (ulong)offset, (ulong)length), data);
+        NbdWire.WriteRequest(_headers.Span[(slot.Index * _requestBytes)..], slot.Header, Info.Headers);
         _toSend.Enqueue(slot);
         if (!_isSending)
         {
@@ -128,7 +140,7 @@ internal sealed class NbdLink
         }
 
         int result = await slot.Done.Task;
-        (uint extent, uint state) = (slot.Extent, slot.State);
+        (long extent, ulong state) = ((long)slot.Extent, slot.State);
         slot.End();
         _free.Push(slot);
         _slotFree.WakeOne();
@@ -157,7 +169,7 @@ internal sealed class NbdLink
             {
                 _toSend.Dequeue();
                 _sending.Enqueue(next);
-                _batch.Add(_headers, next.Index * NbdLimits.RequestBytes, NbdLimits.RequestBytes);
+                _batch.Add(_headers, next.Index * _requestBytes, _requestBytes);
                 if (next.Outgoing is { } data)
                 {
                     _batch.AddSlice(data, 0, data.Size);
@@ -223,13 +235,14 @@ internal sealed class NbdLink
 
     private async IoTask<bool> ReceiveOneAsync()
     {
-        if (await _socket.FillAsync(NbdLimits.SimpleReplyBytes) < 0)
+        if (await _socket.FillAsync(_replyBytes) < 0)
         {
             return false;
         }
 
         uint magic = BinaryPrimitives.ReadUInt32BigEndian(_socket.Peek(4));
-        if (magic == NbdLimits.SimpleReplyMagic)
+        bool isExtended = Info.Headers == NbdHeaders.Extended;
+        if (magic == NbdLimits.SimpleReplyMagic && !isExtended)
         {
             ReadOnlySpan<byte> head = _socket.Peek(NbdLimits.SimpleReplyBytes);
             uint error = BinaryPrimitives.ReadUInt32BigEndian(head[4..]);
@@ -238,13 +251,16 @@ internal sealed class NbdLink
             return slot is not null && await ReceiveSimpleAsync(slot, error);
         }
 
-        if (magic != NbdLimits.StructuredReplyMagic || !Info.IsStructured || await _socket.FillAsync(NbdLimits.ChunkBytes) < 0)
+        int chunkBytes = NbdWire.ChunkBytes(Info.Headers);
+        if (magic != (isExtended ? NbdLimits.ExtendedReplyMagic : NbdLimits.StructuredReplyMagic)
+            || Info.Headers == NbdHeaders.Simple
+            || await _socket.FillAsync(chunkBytes) < 0)
         {
             return false;
         }
 
-        NbdChunkHeader chunk = NbdWire.ReadChunk(_socket.Peek(NbdLimits.ChunkBytes));
-        _socket.Skip(NbdLimits.ChunkBytes);
+        NbdChunkHeader chunk = NbdWire.ReadChunk(_socket.Peek(chunkBytes), Info.Headers);
+        _socket.Skip(chunkBytes);
         return Find(chunk.Cookie) is { } busy && chunk.Length <= NbdLimits.MaxPayload + 8 && await ReceiveChunkAsync(busy, chunk);
     }
 
@@ -258,7 +274,7 @@ internal sealed class NbdLink
 
         if (slot.Header.Command == NbdCommand.Read && error == 0)
         {
-            if (Info.IsStructured || await _socket.ReadAsync(slot.Data!, 0, slot.Header.Length) < 0)
+            if (Info.Headers != NbdHeaders.Simple || await _socket.ReadAsync(slot.Data!, 0, (long)slot.Header.Length) < 0)
             {
                 return false;
             }
@@ -285,7 +301,7 @@ internal sealed class NbdLink
                 case NbdChunk.OffsetData or NbdChunk.OffsetHole:
                     isGood = slot.Header.Command == NbdCommand.Read && await ReceiveRangeAsync(slot, chunk);
                     break;
-                case NbdChunk.BlockStatus:
+                case NbdChunk.BlockStatus or NbdChunk.BlockStatusExtended:
                     isGood = slot.Header.Command == NbdCommand.BlockStatus && await ReceiveExtentAsync(slot, chunk);
                     break;
                 default:
@@ -316,7 +332,7 @@ internal sealed class NbdLink
             slot.Error = error == 0 ? BlockResult.Io : NbdWire.FromWireError(error);
         }
 
-        return await _socket.DiscardAsync(chunk.Length - 6) >= 0;
+        return await _socket.DiscardAsync((long)chunk.Length - 6) >= 0;
     }
 
     private async IoTask<bool> ReceiveRangeAsync(Slot slot, NbdChunkHeader chunk)
@@ -334,7 +350,7 @@ internal sealed class NbdLink
         }
 
         ulong offset = BinaryPrimitives.ReadUInt64BigEndian(_socket.Peek(head));
-        uint length = isHole ? BinaryPrimitives.ReadUInt32BigEndian(_socket.Peek(12)[8..]) : chunk.Length - 8;
+        ulong length = isHole ? BinaryPrimitives.ReadUInt32BigEndian(_socket.Peek(12)[8..]) : chunk.Length - 8;
         _socket.Skip(head);
         if (offset < slot.Header.Offset || length > slot.Header.Length - slot.Received || offset - slot.Header.Offset > slot.Header.Length - length)
         {
@@ -345,26 +361,34 @@ internal sealed class NbdLink
         long at = (long)(offset - slot.Header.Offset);
         if (isHole)
         {
-            slot.Data!.Fill(at, length, 0);
+            slot.Data!.Fill(at, (long)length, 0);
             return true;
         }
 
-        return await _socket.ReadAsync(slot.Data!, at, length) >= 0;
+        return await _socket.ReadAsync(slot.Data!, at, (long)length) >= 0;
     }
 
-    // Of several ranges only the first is wanted.
+    // Of several ranges only the first is wanted. A server with extended headers may send the short form as well.
     private async IoTask<bool> ReceiveExtentAsync(Slot slot, NbdChunkHeader chunk)
     {
-        if (chunk.Length < 12 || (chunk.Length - 4) % 8 != 0 || await _socket.FillAsync(12) < 0)
+        bool isLong = chunk.Type == NbdChunk.BlockStatusExtended;
+        ulong before = isLong ? 8UL : 4;
+        ulong each = isLong ? 16UL : 8;
+        int first = (int)(before + each);
+        if ((isLong && Info.Headers != NbdHeaders.Extended)
+            || chunk.Length < before + each
+            || (chunk.Length - before) % each != 0
+            || await _socket.FillAsync(first) < 0)
         {
             return false;
         }
 
-        ReadOnlySpan<byte> head = _socket.Peek(12);
-        bool isOurs = BinaryPrimitives.ReadUInt32BigEndian(head) == Info.ContextId;
-        uint extent = BinaryPrimitives.ReadUInt32BigEndian(head[4..]);
-        uint state = BinaryPrimitives.ReadUInt32BigEndian(head[8..]);
-        _socket.Skip(12);
+        ReadOnlySpan<byte> head = _socket.Peek(first);
+        bool isOurs = BinaryPrimitives.ReadUInt32BigEndian(head) == Info.ContextId
+            && (!isLong || BinaryPrimitives.ReadUInt32BigEndian(head[4..]) == (chunk.Length - before) / each);
+        ulong extent = isLong ? BinaryPrimitives.ReadUInt64BigEndian(head[8..]) : BinaryPrimitives.ReadUInt32BigEndian(head[4..]);
+        ulong state = isLong ? BinaryPrimitives.ReadUInt64BigEndian(head[16..]) : BinaryPrimitives.ReadUInt32BigEndian(head[8..]);
+        _socket.Skip(first);
         if (!isOurs || extent == 0 || slot.Extent != 0)
         {
             return false;
@@ -372,7 +396,7 @@ internal sealed class NbdLink
 
         slot.Extent = Math.Min(extent, slot.Header.Length);
         slot.State = state;
-        return await _socket.DiscardAsync(chunk.Length - 12) >= 0;
+        return await _socket.DiscardAsync((long)chunk.Length - first) >= 0;
     }
 
     private Slot? Find(ulong cookie)
@@ -401,11 +425,11 @@ internal sealed class NbdLink
 
         internal int Error { get; set; }
 
-        internal uint Received { get; set; }
+        internal ulong Received { get; set; }
 
-        internal uint Extent { get; set; }
+        internal ulong Extent { get; set; }
 
-        internal uint State { get; set; }
+        internal ulong State { get; set; }
 
         // A server that leaves parts of a read out has failed.
         internal int Outcome => Error != 0 ? Error
