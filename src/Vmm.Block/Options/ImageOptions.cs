@@ -181,17 +181,11 @@ internal static class ImageOptions
     }
 
     /// <summary>Reads the options that a node is to have from now on.</summary>
+    /// <exception cref="QapiException">They are none.</exception>
     internal static BlockdevOptions ReadChanged(QDict options)
     {
-        const string unsupported = " support the option ";
-        try
-        {
-            return Read(options, isProtocol: false);
-        }
-        catch (QapiException e) when (e.Desc.IndexOf(unsupported, StringComparison.Ordinal) is > 0 and var at)
-        {
-            throw new QapiException("Cannot change the option " + e.Desc[(at + unsupported.Length)..]);
-        }
+        BlockdevOptions? complete = TryRead(options, isProtocol: false, out OptionFault fault);
+        return complete ?? throw new QapiException(fault.Unknown is { } option ? $"Cannot change the option '{option}'" : fault.Text);
     }
 
     /// <summary>Takes the options of a backing file out, unless they name a node or say that there is none.</summary>
@@ -218,7 +212,12 @@ internal static class ImageOptions
     }
 
     /// <summary>Reads complete options.</summary>
-    internal static BlockdevOptions Read(QDict options, bool isProtocol)
+    /// <exception cref="QapiException">They are none.</exception>
+    internal static BlockdevOptions Read(QDict options, bool isProtocol) =>
+        TryRead(options, isProtocol, out OptionFault fault) ?? throw new QapiException(fault.Text);
+
+    // Null when something is wrong that has other words than the reader's, which are thrown.
+    private static BlockdevOptions? TryRead(QDict options, bool isProtocol, out OptionFault fault)
     {
         QDict text = (QDict)ToText(options);
         foreach (string name in s_sizes)
@@ -229,13 +228,20 @@ internal static class ImageOptions
             }
         }
 
+        fault = default;
         try
         {
             return BlockdevOptions.QapiRead(text, new QapiReader(QapiInputMode.Keyval), null);
         }
-        catch (QapiException e) when (OptionTexts.Translate(e.Desc, text, isProtocol) is { } translated)
+        catch (QapiException e)
         {
-            throw new QapiException(translated);
+            if (OptionTexts.Translate(e.Desc, text, isProtocol) is not { } translated)
+            {
+                throw;
+            }
+
+            fault = translated;
+            return null;
         }
     }
 

@@ -2,6 +2,11 @@ using Vmm.Qapi;
 
 namespace Vmm.Block.Options;
 
+/// <summary>What is wrong with options, in the words of their users.</summary>
+/// <param name="Text">The message.</param>
+/// <param name="Unknown">Path of the option that the driver does not have; null where something else is wrong.</param>
+internal readonly record struct OptionFault(string Text, string? Unknown = null);
+
 /// <summary>
 /// What is wrong with options that were given as text, in the words that their users know: those are the drivers' own, not the schema's. Pure.
 /// </summary>
@@ -11,18 +16,18 @@ internal static class OptionTexts
     private const string BadType = "Invalid parameter type for '";
     private const string Server = "server.";
 
-    /// <summary>Other words for an error of the reader; null where the reader's are right.</summary>
+    /// <summary>What an error of the reader means; null where the reader's own words are right.</summary>
     /// <param name="message">Of the reader.</param>
     /// <param name="options">What was read.</param>
     /// <param name="isProtocol">They are those of a file or the like.</param>
-    internal static string? Translate(string message, QDict options, bool isProtocol)
+    internal static OptionFault? Translate(string message, QDict options, bool isProtocol)
     {
         string driver = options.GetString("driver") ?? "";
         if (Split(message, BadType, out string path, out string rest))
         {
             if (driver == "nbd" && path == "server")
             {
-                return "NBD server address missing";
+                return new OptionFault("NBD server address missing");
             }
 
             return Find(options, path) is QDict or QList ? Unsupported(driver, path + FirstMember(Find(options, path)!), isProtocol) : null;
@@ -36,15 +41,15 @@ internal static class OptionTexts
         string last = path[(path.LastIndexOf('.') + 1)..];
         if (driver == "nbd" && path.StartsWith(Server, StringComparison.Ordinal))
         {
-            return Parameter + path[Server.Length..] + "'" + rest;
+            return new OptionFault(Parameter + path[Server.Length..] + "'" + rest);
         }
 
         if (driver == "blkdebug" && Rule(path) is { } group)
         {
             return rest switch
             {
-                " is unexpected" => $"[{group}] section doesn't support the option '{last}'",
-                " is missing" when last == "event" => "Missing event name for rule",
+                " is unexpected" => new OptionFault($"[{group}] section doesn't support the option '{last}'", path),
+                " is missing" when last == "event" => new OptionFault("Missing event name for rule"),
                 _ => Scalar(driver, last, rest),
             };
         }
@@ -52,12 +57,12 @@ internal static class OptionTexts
         return rest switch
         {
             " is unexpected" when Find(options, path) is { } value => Unsupported(driver, path + FirstMember(value), isProtocol),
-            " is missing" when path == "throttle-group" => "Please specify a throttle group",
+            " is missing" when path == "throttle-group" => new OptionFault("Please specify a throttle group"),
             _ => Scalar(driver, last, rest),
         };
     }
 
-    private static string? Scalar(string driver, string name, string rest)
+    private static OptionFault? Scalar(string driver, string name, string rest)
     {
         const string enumeration = " does not accept value '";
         if (driver == "copy-before-write")
@@ -70,24 +75,26 @@ internal static class OptionTexts
             string value = rest[enumeration.Length..^1];
             return name switch
             {
-                "overlap-check" or "template" =>
-                    $"Unsupported value '{value}' for qcow2 option 'overlap-check'. Allowed are any of the following: none, constant, cached, all",
+                "overlap-check" or "template" => new OptionFault(
+                    $"Unsupported value '{value}' for qcow2 option 'overlap-check'. Allowed are any of the following: none, constant, cached, all"),
                 "format" or "type" => null,
-                _ => "invalid parameter value: " + value,
+                _ => new OptionFault("invalid parameter value: " + value),
             };
         }
 
         return rest switch
         {
-            " expects integer" => $"{Parameter}{name}' expects a number",
-            " expects 'on' or 'off'" => $"{Parameter}{name}'{rest}",
+            " expects integer" => new OptionFault($"{Parameter}{name}' expects a number"),
+            " expects 'on' or 'off'" => new OptionFault($"{Parameter}{name}'{rest}"),
             _ => null,
         };
     }
 
-    private static string Unsupported(string driver, string option, bool isProtocol) => isProtocol
-        ? $"Block protocol '{driver}' doesn't support the option '{option}'"
-        : $"Block format '{driver}' does not support the option '{option}'";
+    private static OptionFault Unsupported(string driver, string option, bool isProtocol) => new(
+        isProtocol
+            ? $"Block protocol '{driver}' doesn't support the option '{option}'"
+            : $"Block format '{driver}' does not support the option '{option}'",
+        option);
 
     // The group of a rule whose member it is: inject-error.0.errno.
     private static string? Rule(string path)
