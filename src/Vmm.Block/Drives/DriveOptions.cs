@@ -115,7 +115,8 @@ internal sealed class DriveOptions
         return intervals;
     }
 
-    /// <summary>Their lengths in seconds.</summary>
+    /// <summary>Their lengths in seconds, 1 to 2^32 - 1.</summary>
+    /// <exception cref="QapiException">One is not in that range.</exception>
     internal static IReadOnlyList<long> ReadIntervals(IReadOnlyList<string> texts)
     {
         List<long> intervals = [];

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Vmm.Block.Backend;
 using Vmm.Block.Drives;
 using Vmm.Block.Graph;
@@ -231,7 +232,7 @@ public sealed class BlockdevCommands(BlockGraph graph, BlockBackends backends)
             return [];
         }
 
-        List<long> intervals = [];
+        List<string> intervals = [];
         foreach (QValue interval in value as QList ?? throw QapiException.InvalidParameterType("options.stats-intervals", "array"))
         {
             if (interval is not QNum number || !number.TryGetInt64(out long seconds))
@@ -239,10 +240,10 @@ public sealed class BlockdevCommands(BlockGraph graph, BlockBackends backends)
                 throw QapiException.InvalidParameterType("options.stats-intervals", "integer");
             }
 
-            intervals.Add(seconds is > 0 and <= uint.MaxValue ? seconds : throw new QapiException($"Invalid interval length: {seconds}"));
+            intervals.Add(seconds.ToString(CultureInfo.InvariantCulture));
         }
 
-        return intervals;
+        return DriveOptions.ReadIntervals(intervals);
     }
 
     private static string? TakeText(QDict options, string name) => options.Remove(name, out QValue? value)
