@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using Vmm.TestKit.Processes;
 
 namespace Vmm.Guest.Tests;
 
@@ -104,7 +105,7 @@ public sealed class DiskJobTests(string thread) : DiskWriterFixture(thread)
         (long, long) last = Quit();
         AssertIsOf("disk", moment);
         AssertIsOf("top", last);
-        Assert.That(JsonNode.Parse(Img(["info", "--output=json", PathOf("top")]))!.AsObject().ContainsKey("backing-filename"), Is.False);
+        Assert.That(JsonNode.Parse(QemuImg.Run(["info", "--output=json", PathOf("top")]))!.AsObject().ContainsKey("backing-filename"), Is.False);
     }
 
     private void Add(string node, string backing = "")

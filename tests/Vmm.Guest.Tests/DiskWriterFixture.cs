@@ -22,9 +22,9 @@ public abstract class DiskWriterFixture(string thread)
     public void FindPeers()
     {
         GuestRun.RequireKvm();
-        if (!File.Exists("/usr/bin/qemu-img"))
+        if (!QemuImg.IsInstalled)
         {
-            Assert.Ignore("qemu-img (package qemu-utils) is not installed");
+            Assert.Ignore(QemuImg.Missing);
         }
 
         _folder = Emulator.NewDirectory();
@@ -60,7 +60,7 @@ public abstract class DiskWriterFixture(string thread)
     {
         string[] more = backing.Length > 0 ? ["-b", PathOf(backing), "-F", "qcow2"] : [];
         string bytes = (DiskWriterGuest.Blocks * DiskWriterGuest.BlockBytes).ToString(CultureInfo.InvariantCulture);
-        Img(["create", "-q", "-f", format, .. more, PathOf(name), bytes]);
+        QemuImg.Run(["create", "-q", "-f", format, .. more, PathOf(name), bytes]);
     }
 
     /// <summary>Limits the disk; 0 for no limit.</summary>
@@ -124,7 +124,7 @@ public abstract class DiskWriterFixture(string thread)
     {
         if (format == "qcow2")
         {
-            Img(["check", "-q", PathOf(image)]);
+            QemuImg.Run(["check", "-q", PathOf(image)]);
         }
 
         long[] contents = Contents(image, format);
@@ -178,7 +178,7 @@ public abstract class DiskWriterFixture(string thread)
         if (format != "raw")
         {
             raw = PathOf("raw");
-            Img(["convert", "-f", format, "-O", "raw", PathOf(image), raw]);
+            QemuImg.Run(["convert", "-f", format, "-O", "raw", PathOf(image), raw]);
         }
 
         ReadOnlySpan<long> words = MemoryMarshal.Cast<byte, long>(File.ReadAllBytes(raw));
@@ -191,12 +191,5 @@ public abstract class DiskWriterFixture(string thread)
         }
 
         return contents;
-    }
-
-    protected static string Img(string[] arguments)
-    {
-        (int status, string output, string errors) = Emulator.Run("/usr/bin/qemu-img", arguments);
-        Assert.That(status, Is.Zero, $"qemu-img {string.Join(' ', arguments)}: {output}{errors}");
-        return output;
     }
 }

@@ -136,7 +136,7 @@ public sealed class LinuxTests
         Assert.That(console, Does.Contain(Greeting).Or.Contain("init[1]: segfault at "), "the disk had what init is");
     }
 
-    private static bool HasDiskTools => File.Exists("/usr/sbin/mke2fs") && File.Exists("/usr/bin/qemu-img");
+    private static bool HasDiskTools => File.Exists("/usr/sbin/mke2fs") && QemuImg.IsInstalled;
 
     // An ext2 file system in a raw image, under two empty qcow2 images.
     private GuestRun BootFromDisk(byte[] kernel)
@@ -152,8 +152,8 @@ public sealed class LinuxTests
         string middle = Path.Combine(directory, "middle.qcow2");
         string top = Path.Combine(directory, "top.qcow2");
         Tool("/usr/sbin/mke2fs", "-q", "-t", "ext2", "-d", tree, "-F", raw, "4M");
-        Tool("/usr/bin/qemu-img", "create", "-q", "-f", "qcow2", "-b", raw, "-F", "raw", middle);
-        Tool("/usr/bin/qemu-img", "create", "-q", "-f", "qcow2", "-b", middle, "-F", "qcow2", top);
+        QemuImg.Run("create", "-q", "-f", "qcow2", "-b", raw, "-F", "raw", middle);
+        QemuImg.Run("create", "-q", "-f", "qcow2", "-b", middle, "-F", "qcow2", top);
         return GuestRun.Start(
             "microvm",
             kernel,

@@ -8,14 +8,12 @@ namespace Vmm.Qmp.Tests;
 /// <summary>Images and jobs with the same requests made of QEMU and of the product: what they say must be the same.</summary>
 public sealed partial class BlockGraphPeerTests
 {
-    private const string Img = "/usr/bin/qemu-img";
-
     private string _directory = "";
 
     [SetUp]
     public void NeedPeers()
     {
-        if (Emulator.RealQemu is null || !File.Exists(Img))
+        if (Emulator.RealQemu is null || !QemuImg.IsInstalled)
         {
             Assert.Ignore("needs qemu-system-x86 and qemu-utils to compare with");
         }
@@ -60,7 +58,7 @@ public sealed partial class BlockGraphPeerTests
     public void LegacyEncryptionIsRefusedWhenQemuDoes(string format, string more)
     {
         string path = Path.Combine(_directory, "e.qcow2");
-        Tool("create", "-q", "-f", "qcow2", "--object", "secret,id=s,data=open", "-o", format, path, "1M");
+        QemuImg.Run("create", "-q", "-f", "qcow2", "--object", "secret,id=s,data=open", "-o", format, path, "1M");
         List<string> lines = ["{'execute': 'object-add', 'arguments': {'qom-type': 'secret', 'id': 's', 'data': 'open'} }"];
         foreach (string encrypt in (string[])["", "'format': 'aes'", "'format': 'aes', 'key-secret': 's'", "'format': 'aes', 'key-secret': 'none'"])
         {
@@ -116,12 +114,6 @@ public sealed partial class BlockGraphPeerTests
         new Random(name.Length).NextBytes(data);
         File.WriteAllBytes(path, data);
         return path;
-    }
-
-    private static void Tool(params string[] arguments)
-    {
-        (int status, string output, string errors) = Emulator.Run(Img, arguments);
-        Assert.That(status, Is.Zero, output + errors);
     }
 
     private static string[] Compare(bool needsSuccess, params string[] lines)
