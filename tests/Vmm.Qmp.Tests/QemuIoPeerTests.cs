@@ -25,7 +25,7 @@ public sealed partial class QemuIoPeerTests
     // Of the node "d", which injects errors into nothing.
     private static readonly string[] s_debugLines =
     [
-        "reopen -o bogus=1", "reopen -o bogus.deep=1", "reopen -r", "reopen -w",
+        "reopen -o bogus=1", "reopen -o bogus.deep=1", "reopen -o inject-error.0.event=read_aio,inject-error.0.bogus=1", "reopen -r", "reopen -w",
     ];
 
     [Test]
