@@ -86,7 +86,7 @@ internal static class CommandRegistration
         ObjectModelCatalog.Register(table, devices, machine, save, objects, qom, run, trace, yank);
         ExportCommands exports = new(t.Blocks, t.Exports, monitors);
         TransactionRunner transactions = new(t.Jobs);
-        BlockNodeCommands nodes = new(t.Blocks, t.Drives);
+        BlockNodeCommands nodes = new(t.Blocks, t.Drives, t.Jobs);
         BlockQueryCommands queries = new(t.Blocks, t.Drives);
         BlockdevCommands blockdevs = new(t.Blocks, t.Drives);
         JobCommands jobs = new(t.Jobs);

@@ -119,7 +119,7 @@ public sealed class SparseDiskTests : Qcow2Fixture
         Refused(mirrors.BlockdevMirror("j", "src", "dst", null, MirrorSyncMode.Full, null, null, null, null, null, null, null, null, null), "Need a root block node");
         Refused(snapshots.BlockdevSnapshotSync(null, "src", PathOf("n"), "n", null, null), Busy);
         Refused(snapshots.BlockdevSnapshot("src", "dst"), Busy);
-        Refused(new BlockNodeCommands(Graph, new BlockBackends(Graph)).BlockResize(null, "src", Length * 2), "Device '(null)' is in use");
+        Refused(new BlockNodeCommands(Graph, new BlockBackends(Graph), _jobs).BlockResize(null, "src", Length * 2), "Device '(null)' is in use");
     }
 
     private void MakeDisk()

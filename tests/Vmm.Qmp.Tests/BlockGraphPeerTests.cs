@@ -50,6 +50,45 @@ public sealed partial class BlockGraphPeerTests
             "{'execute': 'x-debug-query-block-graph'}");
     }
 
+    /// <summary>Chains with jobs over all or a part of them, and nodes in the order in which they were opened.</summary>
+    [TestCase("block-stream", "'device': 'c'")]
+    [TestCase("block-stream", "'device': 'c', 'base-node': 'a', 'filter-node-name': 'f'")]
+    [TestCase("block-stream", "'device': 'b', 'bottom': 'a'")]
+    [TestCase("block-commit", "'device': 'c'")]
+    [TestCase("block-commit", "'device': 'c', 'base-node': 'a'")]
+    [TestCase("block-commit", "'device': 'c', 'top-node': 'b'")]
+    [TestCase("block-commit", "'device': 'c', 'top-node': 'b', 'base-node': 'a', 'filter-node-name': 'f'")]
+    [TestCase("block-commit", "'device': 'c', 'top-node': 'a', 'base-node': 'base'")]
+    public void AJobOverAChainIsInTheGraph(string command, string arguments)
+    {
+        MakeChain();
+        Compare(
+            true,
+            $"{{'execute': 'blockdev-add', 'arguments': {ChainOptions()} }}",
+            $"{{'execute': '{command}', 'arguments': {{'job-id': 'j', 'speed': 1, {arguments}}} }}",
+            "{'execute': 'x-debug-query-block-graph'}");
+    }
+
+    /// <summary>A node's file is opened before its name is taken, everything else afterwards; what fails first is what is told.</summary>
+    [TestCase("'driver': 'copy-on-read', 'node-name': 't', 'file': {FILE}")]
+    [TestCase("'driver': 'copy-before-write', 'node-name': 't', 'file': {FILE}, 'target': {'driver': 'null-co', 'size': 1048576}")]
+    [TestCase("'driver': 'blkverify', 'node-name': 't', 'raw': {FILE}, 'test': {'driver': 'null-co', 'size': 1048576}")]
+    [TestCase("'driver': 'qcow2', 'node-name': 't', 'file': {FILE}, 'backing': {'driver': 'null-co', 'node-name': 'dup'}")]
+    [TestCase("'driver': 'qcow2', 'node-name': 'dup', 'file': {'driver': 'file', 'filename': '/nonexistent'}")]
+    [TestCase("'driver': 'raw', 'node-name': 'dup', 'file': {FILE}, 'offset': 1")]
+    [TestCase("'driver': 'raw', 'node-name': 't', 'file': 't'")]
+    [TestCase("'driver': 'raw', 'node-name': 'dup', 'file': {FILE}, 'detect-zeroes': 'unmap'")]
+    [TestCase("'driver': 'raw', 'node-name': 't', 'file': {'driver': 'file', 'filename': '/nonexistent'}, 'detect-zeroes': 'unmap'")]
+    public void NodesAreOpenedInOrder(string options)
+    {
+        string file = $"{{'driver': 'file', 'node-name': 'file', 'filename': '{Filled("src")}'}}";
+        Compare(
+            false,
+            "{'execute': 'blockdev-add', 'arguments': {'driver': 'null-co', 'node-name': 'dup'} }",
+            $"{{'execute': 'blockdev-add', 'arguments': {{{options.Replace("{FILE}", file, StringComparison.Ordinal)}}} }}",
+            "{'execute': 'x-debug-query-block-graph'}");
+    }
+
     /// <summary>The legacy encryption of qcow2 is for tools alone; its option is compared with the header before.</summary>
     [TestCase("encrypt.format=aes,encrypt.key-secret=s", "")]
     [TestCase("encrypt.format=aes,encrypt.key-secret=s", "'read-only': true, ")]
@@ -105,6 +144,34 @@ public sealed partial class BlockGraphPeerTests
 
     private static string Node(string name, string path) =>
         $"{{'execute': 'blockdev-add', 'arguments': {{'driver': 'file', 'node-name': '{name}', 'filename': '{path}'}} }}";
+
+    // Each image has data of its own, and more of it than the speed of a job allows.
+    private void MakeChain()
+    {
+        string below = Filled("base");
+        foreach ((string name, string range, string format) in new[] { ("a", "0 3M", "raw"), ("b", "512k 2M", "qcow2"), ("c", "1M 1M", "qcow2") })
+        {
+            string path = Path.Combine(_directory, name);
+            Tool("create", "-q", "-f", "qcow2", "-b", below, "-F", format, path);
+            (int status, string output, string errors) = Emulator.Run("/usr/bin/qemu-io", "-c", $"write -P 1 {range}", path);
+            Assert.That(status, Is.Zero, output + errors);
+            below = path;
+        }
+    }
+
+    private string ChainOptions()
+    {
+        string options = "";
+        foreach (string name in (string[])["base", "a", "b", "c"])
+        {
+            string file = $"'file': {{'driver': 'file', 'filename': '{Path.Combine(_directory, name)}'}}";
+            options = name == "base"
+                ? $"{{'driver': 'raw', 'node-name': 'base', {file}}}"
+                : $"{{'driver': 'qcow2', 'node-name': '{name}', {file}, 'backing': {options}}}";
+        }
+
+        return options;
+    }
 
     // Data in all of it, so that a job has more to do than its speed allows.
     private string Filled(string name)

@@ -28,11 +28,15 @@ public sealed partial class BlockBackend : IBlockParent, IBlockBackend
     {
         _graph = graph;
         Name = name;
+        Number = graph.NumberBackend();
         Loop = graph.MainLoop;
     }
 
     /// <inheritdoc/>
     public string Name { get; internal set; }
+
+    /// <summary>Tells which of two back ends is the older one: it has the lower number.</summary>
+    internal int Number { get; }
 
     /// <summary>The node at the top; null without medium.</summary>
     public BlockNode? Root => _root?.Node;

@@ -81,7 +81,7 @@ public sealed class CopyOnReadDriver : FilterDriver
     {
         (BlockPermissions own, BlockPermissions others) = base.ChildPermissions(child, needed, shared);
 
-        // What is copied is written without changing anything, if the filter is used at all.
-        return (own | (needed != 0 && !child.Node.IsReadOnly ? BlockPermissions.WriteUnchanged : 0), others);
+        // What is copied is written without changing anything.
+        return (own | BlockPermissions.WriteUnchanged, others);
     }
 }

@@ -18,12 +18,11 @@ public sealed partial class BlockGraph
     public async IoTask<BlockNode> InsertFilterAsync(BlockDriver driver, string? name, BlockNode node, string childName = "backing", BlockNode? target = null)
     {
         NodeOptions options = node.Options with { DetectZeroes = DetectZeroesMode.Off, Discard = DiscardMode.Unmap };
-        BlockNode filter = new(this, TakeName(name), name is not null, driver, options) { Loop = node.Loop, IsImplicit = name is null };
+        BlockNode filter = new(this, name is not null, driver, options) { Loop = node.Loop, IsImplicit = name is null };
+        Enter(filter, name);
         await node.DrainAsync();
         try
         {
-            _nodes.Add(filter.Name, filter);
-            _order.Add(filter);
             Attach(filter, node, childName, ChildRole.Filtered | ChildRole.Primary, BlockPermissions.None, BlockPermissions.All);
             if (target is not null)
             {

@@ -23,36 +23,35 @@ public sealed partial class BlockGraph
     {
         MainLoop.AssertOnHomeLoop();
         NodeOptions common = NodeOptions.Resolve(options, inherited);
-        if (common is { DetectZeroes: DetectZeroesMode.Unmap, Discard: not DiscardMode.Unmap })
-        {
-            throw new QapiException("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap");
-        }
-
-        string name = TakeName(options.NodeName);
         BlockDriverInfo info = DriverRegistry.Find(options.Driver);
         if (common.IsForceShare && !common.IsReadOnly)
         {
             throw new QapiException("force-share=on can only be used with read-only images");
         }
 
-        BlockNode node = new(this, name, options.NodeName is not null, info.Create(options), common)
+        BlockNode node = new(this, options.NodeName is not null, info.Create(options), common)
         {
             IsProbed = hints.IsProbed,
             BackingOptions = hints.Backing,
             OwnOptions = (QDict)options.QapiToValue(),
         };
-        _nodes.Add(name, node);
         bool isOpened = false;
         try
         {
-            foreach (ChildDefinition child in info.Children(options))
+            IReadOnlyList<ChildDefinition> children = info.Children(options);
+            if (children is [{ Name: "file" } file, ..])
             {
-                await AttachChildAsync(node, child);
+                await OpenFileAsync(node, file, options.NodeName);
+            }
+            else
+            {
+                EnterNew(node, options.NodeName);
             }
 
-            _order.Add(node);
+            await AttachChildrenAsync(node, children, areBacking: false);
             await OpenDriverAsync(node);
             isOpened = true;
+            await AttachChildrenAsync(node, children, areBacking: true);
             if (hints.Backing is not null && !node.Driver.SupportsBacking)
             {
                 throw new QapiException("Driver doesn't support backing files");
@@ -85,18 +84,61 @@ public sealed partial class BlockGraph
     }
 
     /// <summary>Attaches a child while its parent is being opened or changed.</summary>
-    internal async IoTask AttachChildAsync(BlockNode node, ChildDefinition child)
+    internal async IoTask AttachChildAsync(BlockNode node, ChildDefinition child) =>
+        await AttachChildAsync(node, child, await ResolveChildAsync(node, child));
+
+    // A node of its own has its place, and its name, between its file and what its driver opens.
+    private async IoTask OpenFileAsync(BlockNode node, ChildDefinition child, string? name)
     {
-        BlockNode target;
+        BlockNode file = await ResolveChildAsync(node, child);
         try
         {
-            target = await ResolveAsync(child.Reference, node.Options.ForChild(child.Role, node.Driver.IsFormat));
+            EnterNew(node, name);
+        }
+        catch (QapiException)
+        {
+            await CloseIfUnusedAsync(file);
+            throw;
+        }
+
+        await AttachChildAsync(node, child, file);
+    }
+
+    private void EnterNew(BlockNode node, string? name)
+    {
+        if (node.Options is { DetectZeroes: DetectZeroesMode.Unmap, Discard: not DiscardMode.Unmap })
+        {
+            throw new QapiException("setting detect-zeroes to unmap is not allowed without setting discard operation to unmap");
+        }
+
+        Enter(node, name);
+    }
+
+    private async IoTask AttachChildrenAsync(BlockNode node, IReadOnlyList<ChildDefinition> children, bool areBacking)
+    {
+        foreach (ChildDefinition child in children)
+        {
+            if (child.Name != "file" && (child.Role & ChildRole.Cow) != 0 == areBacking)
+            {
+                await AttachChildAsync(node, child);
+            }
+        }
+    }
+
+    private async IoTask<BlockNode> ResolveChildAsync(BlockNode node, ChildDefinition child)
+    {
+        try
+        {
+            return await ResolveAsync(child.Reference, node.Options.ForChild(child.Role, node.Driver.IsFormat));
         }
         catch (QapiException e) when ((child.Role & ChildRole.Cow) != 0)
         {
             throw new QapiException(e.ErrorClass, "Could not open backing file: " + e.Desc, e.Hint);
         }
+    }
 
+    private async IoTask AttachChildAsync(BlockNode node, ChildDefinition child, BlockNode target)
+    {
         try
         {
             if (target.Reaches(node))

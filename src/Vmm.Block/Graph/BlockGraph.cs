@@ -23,6 +23,7 @@ public sealed partial class BlockGraph
     private readonly Action _wakeProgress;
     private int _progressWanted;
     private int _generated;
+    private int _backends;
 
     /// <summary>An empty graph.</summary>
     public BlockGraph(EventLoop.EventLoop mainLoop, BlockDriverRegistry drivers)
@@ -56,6 +57,9 @@ public sealed partial class BlockGraph
         Interop.StdIo.Error.Write(text);
         Interop.Libc.ExitNow(1);
     };
+
+    /// <summary>The number of a new back end: later ones have higher numbers.</summary>
+    internal int NumberBackend() => _backends++;
 
     /// <summary>The node of that name; null when there is none.</summary>
     public BlockNode? Find(string name) => _nodes.GetValueOrDefault(name);
@@ -366,6 +370,14 @@ public sealed partial class BlockGraph
         {
             edge.Parent.OnResized(edge);
         }
+    }
+
+    // Gives a node its name and its place among the others.
+    private void Enter(BlockNode node, string? name)
+    {
+        node.Name = TakeName(name);
+        _nodes.Add(node.Name, node);
+        _order.Add(node);
     }
 
     private string TakeName(string? name)

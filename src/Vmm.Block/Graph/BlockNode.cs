@@ -16,10 +16,9 @@ public sealed partial class BlockNode : IBlockParent
     private int _fillers;
     private BlockLimits _limits = new() { RequestAlignment = 1, MemoryAlignment = 1 };
 
-    internal BlockNode(BlockGraph graph, string name, bool isNamed, BlockDriver driver, NodeOptions options)
+    internal BlockNode(BlockGraph graph, bool isNamed, BlockDriver driver, NodeOptions options)
     {
         Graph = graph;
-        Name = name;
         IsNamed = isNamed;
         Driver = driver;
         Options = options;
@@ -30,8 +29,8 @@ public sealed partial class BlockNode : IBlockParent
     /// <summary>The graph.</summary>
     public BlockGraph Graph { get; }
 
-    /// <summary>The node name, unique: given by the operator or "#block" and a number.</summary>
-    public string Name { get; }
+    /// <summary>The node name, unique: given by the operator or "#block" and a number. Empty until the node's file is open.</summary>
+    public string Name { get; internal set; } = "";
 
     /// <summary>False when the name was generated.</summary>
     public bool IsNamed { get; }

@@ -26,6 +26,7 @@ public sealed class CommitJob : CopyLoop
     private readonly bool _wasReadOnly;
     private readonly NativeBuffer _buffer = new(ChunkBytes);
     private readonly BlockBackend _base;
+    private readonly BlockBackend _top;
     private bool _isFrozen;
 
     private CommitJob(JobManager manager, JobSettings settings, CommitSettings commit, BlockNode filter, bool wasReadOnly)
@@ -35,6 +36,7 @@ public sealed class CommitJob : CopyLoop
         _filter = filter;
         _wasReadOnly = wasReadOnly;
         _base = new BlockBackend(manager.Graph, "");
+        _top = new BlockBackend(manager.Graph, "");
     }
 
     /// <inheritdoc/>
@@ -181,6 +183,7 @@ public sealed class CommitJob : CopyLoop
             BlockPermissions.ConsistentRead | BlockPermissions.Write | (grows ? BlockPermissions.Resize : 0),
             BlockPermissions.ConsistentRead | BlockPermissions.WriteUnchanged);
         _base.Insert(_commit.Base);
+        _top.Insert(_commit.Top);
         Use(_commit.Base, "base", BlockPermissions.None, BlockPermissions.All);
         Fill(_commit.Base);
         BlockGraph.FreezeChain(_filter, _commit.Base);
@@ -190,6 +193,7 @@ public sealed class CommitJob : CopyLoop
     private void EndChain()
     {
         _base.Remove();
+        _top.Remove();
         EndUses();
         if (_isFrozen)
         {

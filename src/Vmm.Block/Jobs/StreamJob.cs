@@ -1,3 +1,4 @@
+using Vmm.Block.Backend;
 using Vmm.Block.Drivers;
 using Vmm.Block.Graph;
 using Vmm.EventLoop.Tasks;
@@ -20,6 +21,7 @@ public sealed class StreamJob : CopyLoop
     private readonly BlockNode _image;
     private readonly BlockNode _filter;
     private readonly bool _wasReadOnly;
+    private readonly BlockBackend _user;
     private bool _isFrozen;
 
     private StreamJob(JobManager manager, JobSettings settings, StreamSettings stream, BlockNode filter, bool wasReadOnly)
@@ -29,6 +31,7 @@ public sealed class StreamJob : CopyLoop
         _image = stream.Image.SkipFilters;
         _filter = filter;
         _wasReadOnly = wasReadOnly;
+        _user = new BlockBackend(manager.Graph, "");
     }
 
     /// <inheritdoc/>
@@ -68,7 +71,7 @@ public sealed class StreamJob : CopyLoop
     }
 
     /// <inheritdoc/>
-    protected override IoTask<int> RunAsync() => _image == _stream.Bottom && _image.Backing is null ? new(0) : LoopAsync(_filter.Length);
+    protected override IoTask<int> RunAsync() => _image == _stream.Bottom ? new(0) : LoopAsync(_filter.Length);
 
     /// <inheritdoc/>
     protected override async IoTask<(int Result, bool IsWanted, long Bytes)> LookAsync(long offset, long bytes)
@@ -94,8 +97,7 @@ public sealed class StreamJob : CopyLoop
     protected override async IoTask PrepareAsync()
     {
         BlockGraph graph = Manager.Graph;
-        Unfreeze();
-        EndUses();
+        EndChain();
         await graph.RemoveFilterAsync(_filter);
         if (_image.Backing is null)
         {
@@ -111,8 +113,7 @@ public sealed class StreamJob : CopyLoop
     /// <inheritdoc/>
     protected override async IoTask CleanAsync()
     {
-        Unfreeze();
-        EndUses();
+        EndChain();
         if (_filter.Children.Count > 0)
         {
             await Manager.Graph.RemoveFilterAsync(_filter);
@@ -127,7 +128,9 @@ public sealed class StreamJob : CopyLoop
     private void UseChain()
     {
         const BlockPermissions Kept = BlockPermissions.ConsistentRead | BlockPermissions.WriteUnchanged;
-        Use(_filter, "main node", Kept, Kept | BlockPermissions.Write | BlockPermissions.Resize);
+        Use(_filter, "main node", BlockPermissions.None, BlockPermissions.All);
+        _user.SetPermissions(BlockPermissions.ConsistentRead, Kept | BlockPermissions.Write);
+        _user.Insert(_filter);
         Fill(_stream.Image);
         Use(_stream.Image, "active node", BlockPermissions.None, Kept | BlockPermissions.Write);
         BlockNode? below = _stream.Bottom.FilteredOrBacking;
@@ -140,8 +143,10 @@ public sealed class StreamJob : CopyLoop
         _isFrozen = true;
     }
 
-    private void Unfreeze()
+    private void EndChain()
     {
+        _user.Remove();
+        EndUses();
         if (_isFrozen)
         {
             _isFrozen = false;

@@ -1,12 +1,13 @@
 using Vmm.Block.Backend;
 using Vmm.Block.Graph;
+using Vmm.Block.Jobs;
 using Vmm.EventLoop.Tasks;
 using Vmm.Qapi;
 
 namespace Vmm.Block.Qmp;
 
 /// <summary>Commands over single nodes. Home: main loop.</summary>
-public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
+public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends, JobManager jobs)
 {
     /// <summary>Changes the size of a node.</summary>
     [QmpCommand("block_resize", ArgsType = "device:s?,node-name:s?,size:o", AllowPreconfig = true, Since = "0.14")]
@@ -60,24 +61,27 @@ public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
         Dictionary<object, ulong> ids = new(ReferenceEqualityComparer.Instance);
         List<XDbgBlockGraphNode> nodes = [];
         List<XDbgBlockGraphEdge> edges = [];
-        foreach (BlockBackend backend in backends.All)
+        foreach (BlockBackend backend in AllBackends())
         {
-            AddBackend(backend);
+            AddNode(backend, XDbgBlockGraphNodeType.BlockBackend, backend.Name.Length > 0 ? backend.Name : backend.Device?.QdevName ?? "");
+            if (backend.RootEdge is { } root)
+            {
+                AddEdge(backend, root);
+            }
         }
 
-        // Those of jobs and exports are known to their nodes alone.
-        foreach (BlockNode node in graph.Nodes)
+        foreach (Job job in jobs.Jobs)
         {
-            foreach (BlockEdge edge in node.Parents)
+            if (job.IsBlockJob)
             {
-                if (edge.Parent is BlockBackend backend && !ids.ContainsKey(backend))
+                AddNode(job, XDbgBlockGraphNodeType.BlockJob, job.Id);
+                for (int i = job.Uses.Count - 1; i >= 0; i--)
                 {
-                    AddBackend(backend);
+                    AddEdge(job, job.Uses[i]);
                 }
             }
         }
 
-        AddJobs();
         foreach (BlockNode node in graph.Nodes)
         {
             AddNode(node, XDbgBlockGraphNodeType.BlockDriver, node.Name);
@@ -91,33 +95,6 @@ public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
         nodes.Reverse();
         edges.Reverse();
         return new XDbgBlockGraph { Nodes = nodes, Edges = edges };
-
-        void AddBackend(BlockBackend backend)
-        {
-            AddNode(backend, XDbgBlockGraphNodeType.BlockBackend, backend.Name.Length > 0 ? backend.Name : backend.Device?.QdevName ?? "");
-            if (backend.RootEdge is { } root)
-            {
-                AddEdge(backend, root);
-            }
-        }
-
-        void AddJobs()
-        {
-            foreach (BlockNode node in graph.Nodes)
-            {
-                foreach (BlockEdge edge in node.Parents)
-                {
-                    if (edge.Parent is Jobs.Job job && !ids.ContainsKey(job))
-                    {
-                        AddNode(job, XDbgBlockGraphNodeType.BlockJob, job.Id);
-                        for (int i = job.Uses.Count - 1; i >= 0; i--)
-                        {
-                            AddEdge(job, job.Uses[i]);
-                        }
-                    }
-                }
-            }
-        }
 
         void AddNode(object vertex, XDbgBlockGraphNodeType type, string name) =>
             nodes.Add(new XDbgBlockGraphNode { Id = IdOf(vertex), Type = type, Name = name });
@@ -142,6 +119,25 @@ public sealed class BlockNodeCommands(BlockGraph graph, BlockBackends backends)
 
             return id;
         }
+    }
+
+    // Oldest first. Those of jobs and exports are known to their nodes alone.
+    private List<BlockBackend> AllBackends()
+    {
+        List<BlockBackend> all = [.. backends.All];
+        foreach (BlockNode node in graph.Nodes)
+        {
+            foreach (BlockEdge edge in node.Parents)
+            {
+                if (edge.Parent is BlockBackend backend && !all.Contains(backend))
+                {
+                    all.Add(backend);
+                }
+            }
+        }
+
+        all.Sort(static (a, b) => a.Number.CompareTo(b.Number));
+        return all;
     }
 
     // The wire has them from the last to the first.
