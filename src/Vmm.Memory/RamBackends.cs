@@ -68,6 +68,7 @@ public static class RamBackends
     private const ulong HostPage = 4096;
     private const int HugePageShift = 26;
     private const long HugeTlbFsMagic = 0x958458f6;
+    private const long TmpFsMagic = 0x01021994;
 
     /// <summary>Anonymous memory (<c>memory-backend-ram</c>, ROMs, frame buffers).</summary>
     public static RamBlock? CreateAnonymous(RamOptions options, out string? error)
@@ -340,7 +341,12 @@ public static class RamBackends
             return null;
         }
 
-        var block = new RamBlock(options.Name, memory, size, file) { IsShared = options.Share, PageSize = page };
+        var block = new RamBlock(options.Name, memory, size, file)
+        {
+            IsShared = options.Share,
+            PageSize = page,
+            HasHoles = options.Share && FileSystemOf(file).Type == TmpFsMagic,
+        };
         return Finish(block, options, out error);
     }
 
@@ -436,8 +442,10 @@ public static class RamBackends
         _ => "default",
     };
 
-    private static ulong PageSizeOf(SafeFd file) =>
-        Libc.FStatFs(file.Fd, out long type, out long blockSize) == Errno.OK && type == HugeTlbFsMagic ? (ulong)blockSize : HostPage;
+    private static ulong PageSizeOf(SafeFd file) => FileSystemOf(file) is (HugeTlbFsMagic, var blockSize) ? (ulong)blockSize : HostPage;
+
+    private static (long Type, long BlockSize) FileSystemOf(SafeFd file) =>
+        Libc.FStatFs(file.Fd, out long type, out long blockSize) == Errno.OK ? (type, blockSize) : (0, 0);
 
     private static ulong RoundUp(ulong value, ulong to) => (value + to - 1) / to * to;
 }

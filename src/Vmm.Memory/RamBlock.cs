@@ -53,6 +53,9 @@ public sealed unsafe class RamBlock
     /// <summary>Mapped shared: other processes that map the file see the guest's writes.</summary>
     public bool IsShared { get; init; }
 
+    /// <summary>Shared memory of a tmpfs file or memfd: pages that nobody has touched are holes of it, which reading would allocate.</summary>
+    public bool HasHoles { get; init; }
+
     /// <summary><see cref="Resize"/> is allowed.</summary>
     public bool IsResizeable { get; init; }
 
@@ -70,6 +73,22 @@ public sealed unsafe class RamBlock
 
     /// <summary>Bytes [offset, offset+length); throws when outside of the block. The block must outlive the span.</summary>
     public Span<byte> Span(ulong offset, int length) => _memory.AsSpan(offset, length);
+
+    /// <summary>
+    /// Whether the bytes [offset, offset+length) are known to be in a hole: they read as zeroes, and not reading them saves the memory.
+    /// One system call for memory that <see cref="HasHoles"/>. Any thread.
+    /// </summary>
+    public bool IsHole(ulong offset, ulong length)
+    {
+        if (!HasHoles || length == 0)
+        {
+            return false;
+        }
+
+        long from = (long)(FileOffset + offset);
+        long data = Libc.LSeek(File!.Fd, from, Libc.SEEK_DATA);
+        return data == -(long)Errno.ENXIO || data >= from + (long)length;
+    }
 
     /// <summary>Changes <see cref="UsedSize"/> within <see cref="Size"/>; the caller resizes the region and tells migration.</summary>
     public void Resize(ulong usedSize)

@@ -12,9 +12,16 @@ public readonly record struct GuestMemoryRange(ulong Start, ulong Length, RamBlo
     /// <summary>First address behind the range.</summary>
     public ulong End => Start + Length;
 
-    /// <summary>Bytes from an address of the range on, at most <paramref name="length"/>.</summary>
-    public ReadOnlySpan<byte> Span(ulong address, int length) =>
-        Block.Span(BlockOffset + (address - Start), (int)Math.Min((ulong)length, End - address));
+    /// <summary>
+    /// Bytes from an address of the range on, at most <paramref name="length"/>. Where the guest has never been these are zeroes from elsewhere:
+    /// a dump does not make shared memory grow to its full size.
+    /// </summary>
+    public ReadOnlySpan<byte> Span(ulong address, int length)
+    {
+        ulong offset = BlockOffset + (address - Start);
+        length = (int)Math.Min((ulong)length, End - address);
+        return length <= ZeroPages.Bytes && Block.IsHole(offset, (ulong)length) ? ZeroPages.Span[..length] : Block.Span(offset, length);
+    }
 }
 
 /// <summary>
