@@ -29,8 +29,8 @@ public abstract class CopyLoop(JobManager manager, JobType type, JobSettings set
         long delay = 0;
         for (long offset = 0; offset < length;)
         {
-            // Others get their turn even where nothing is to be done.
-            await DelayAsync(delay);
+            // Others get their turn even where nothing is to be done; the first are those that have started the job.
+            await (delay > 0 ? DelayAsync(delay) : YieldAsync());
             await PausePointAsync();
             delay = 0;
             if (IsForced)

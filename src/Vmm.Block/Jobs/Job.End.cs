@@ -9,6 +9,7 @@ public abstract partial class Job
 {
     private JobTransaction? _transaction;
     private bool _hasReturned;
+    private bool _isSettled;
 
     /// <summary>Those with which it succeeds or fails; by default it is alone. Set before the start.</summary>
     public JobTransaction Transaction
@@ -24,8 +25,11 @@ public abstract partial class Job
     /// <summary>Its method has returned.</summary>
     internal bool IsDone { get; private set; }
 
-    /// <summary>It has nothing to do, or nothing more, and will have ended when those have had their turn that wait for one now.</summary>
-    internal bool EndsAtOnce => IsStarted && !IsDone && (_hasReturned || (IsBlockJob && Status == JobStatus.Running && Progress + Remaining == 0));
+    /// <summary>
+    /// It waits for nothing but its turn, or for its own end: it was let go on after a pause and has not yet, or its method has returned and the job has
+    /// not ended, nor begun to wait for others of its transaction or for an operator. <see cref="BlockGraph.WaitProgressAsync"/> returns when that changes.
+    /// </summary>
+    internal bool IsMoving => (_isHeld && MayGoOn) || (_hasReturned && !_isSettled);
 
     /// <summary>It was set up, but what it belongs to has failed: it goes without having run.</summary>
     /// <param name="isCancelled">What it belongs to was undone; else the job itself was refused.</param>
@@ -150,7 +154,7 @@ public abstract partial class Job
 
         // Whoever has let the job run is to be done first.
         _hasReturned = true;
-        await Yield();
+        await YieldAsync();
         IsAtWork = false;
         IsDone = true;
         Manager.Graph.NotifyProgress();
@@ -158,17 +162,14 @@ public abstract partial class Job
         {
             Error ??= IsForced ? "Operation canceled" : BlockResult.Text(result);
             await Transaction.AbortAsync(this);
-            return;
+        }
+        else
+        {
+            SetStatus(JobStatus.Waiting);
+            await Transaction.SucceedAsync();
         }
 
-        SetStatus(JobStatus.Waiting);
-        await Transaction.SucceedAsync();
-    }
-
-    private IoTask<bool> Yield()
-    {
-        IoTask<bool> task = _wakers.WaitAsync();
-        Kick();
-        return task;
+        _isSettled = true;
+        Manager.Graph.NotifyProgress();
     }
 }

@@ -35,6 +35,7 @@ public abstract partial class Job : IBlockParent
     private readonly List<BlockNode> _filled = [];
     private int _pauses;
     private bool _isUserPaused;
+    private bool _isHeld;
     private long _sliceEndNs;
     private long _sliceBytes;
 
@@ -80,6 +81,11 @@ public abstract partial class Job : IBlockParent
 
     /// <summary>Its method runs and does not wait.</summary>
     public bool IsAtWork { get; private set; }
+
+    /// <summary>An operator who cancels it while it waits is answered when it has ended; else before.</summary>
+    protected virtual bool EndsBeforeAnswer => true;
+
+    private bool MayGoOn => _pauses == 0 || IsForced;
 
     /// <summary>True when somebody wants it to pause.</summary>
     public bool IsPausing => _pauses > 0;
@@ -202,10 +208,10 @@ public abstract partial class Job : IBlockParent
     public async IoTask CancelAsync(bool force)
     {
         Check(JobVerb.Cancel);
-        bool isIdle = !IsBusy;
+        bool isIdle = !IsBusy && EndsBeforeAnswer;
         await CancelUncheckedAsync(force);
 
-        // One that only waits ends at once, before the operator is answered.
+        // One that only waits has nothing else to wait for any more.
         while (isIdle && IsForced && !HasEnded)
         {
             await Manager.Graph.WaitProgressAsync();
@@ -387,13 +393,27 @@ public abstract partial class Job : IBlockParent
         ShowPaused();
         IsAtWork = false;
         Manager.Graph.NotifyProgress();
-        while (_pauses > 0 && !IsForced)
+        _isHeld = true;
+        while (!MayGoOn)
         {
             await _wakers.WaitAsync();
         }
 
+        _isHeld = false;
+        Manager.Graph.NotifyProgress();
         IsAtWork = true;
         ShowResumed(force: true);
+    }
+
+    /// <summary>Lets others have their turn on the main loop.</summary>
+    protected async IoTask YieldAsync()
+    {
+        IoTask<bool> task = _wakers.WaitAsync();
+        Kick();
+        IsAtWork = false;
+        Manager.Graph.NotifyProgress();
+        await task;
+        IsAtWork = true;
     }
 
     /// <summary>Waits for a time, or until something has changed.</summary>

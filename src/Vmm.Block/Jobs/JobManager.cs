@@ -47,18 +47,16 @@ public sealed class JobManager(BlockGraph graph, IEventEmitter events)
     }
 
     /// <summary>
-    /// Changes the graph for a command that starts jobs. The end of those that had nothing to wait for is told before the command is answered.
+    /// Changes the graph for a command that starts jobs. It is done when each of them has gone as far as it can without waiting for anything else: the end
+    /// of those that have nothing to do is told before the command is answered.
     /// </summary>
     public async IoTask ChangeAsync(Func<IoTask> change)
     {
-        const int MaxTurns = 4;
+        Job[] others = [.. _jobs];
         await graph.ChangeAsync(change);
-        LoopWaitQueue turn = new();
-        for (int i = 0; i < MaxTurns && _jobs.Exists(static job => job.EndsAtOnce); i++)
+        while (_jobs.Exists(job => job.IsMoving && !others.Contains(job)))
         {
-            IoTask<bool> task = turn.WaitAsync();
-            turn.WakeAll();
-            await task;
+            await graph.WaitProgressAsync();
         }
     }
 

@@ -87,6 +87,9 @@ public sealed partial class MirrorJob : Job
     /// <summary>Busy only while it could begin something: at its end it waits for the source to be idle itself.</summary>
     public override bool IsBusy => !_isDraining && (base.IsBusy || _copying.Count > 0);
 
+    /// <inheritdoc/>
+    protected override bool EndsBeforeAnswer => false;
+
     /// <summary>Makes a mirror and puts its filter above the source. With the graph's <see cref="BlockGraph.Changing"/> held.</summary>
     /// <exception cref="QapiException">It cannot be done; nothing has changed.</exception>
     public static async IoTask<MirrorJob> CreateAsync(
