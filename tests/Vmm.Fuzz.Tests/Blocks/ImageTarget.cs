@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Numerics;
 using Vmm.Block.Drivers;
 using Vmm.Block.Drivers.Crypto;
 using Vmm.Block.Graph;
@@ -15,7 +16,8 @@ namespace Vmm.Fuzz.Tests.Blocks;
 
 /// <summary>
 /// An arbitrary image of another program's format, opened and read. The input is a list of pieces: sector of the file and length, both 32 and
-/// 16 bits, and their bytes, so that images whose parts lie far apart are short. Memory is bounded whatever a header says.
+/// 16 bits, and their bytes, so that images whose parts lie far apart are short; sums of headers are
+/// put right in most inputs, so that they do not hide what comes after them. Memory is bounded whatever a header says.
 /// </summary>
 internal sealed class ImageTarget(string format) : FuzzTarget
 {
@@ -73,7 +75,7 @@ internal sealed class ImageTarget(string format) : FuzzTarget
     }
 
     // Names of other files are no part of this.
-    private ReadOnlySpan<byte> Unpack(ReadOnlySpan<byte> input)
+    private Span<byte> Unpack(ReadOnlySpan<byte> input)
     {
         _contents.AsSpan().Clear();
         int length = 0;
@@ -81,16 +83,21 @@ internal sealed class ImageTarget(string format) : FuzzTarget
         {
             long offset = BinaryPrimitives.ReadUInt32LittleEndian(input) * 512L;
             int bytes = Math.Min(BinaryPrimitives.ReadUInt16LittleEndian(input[4..]), input.Length - 6);
-            if (offset + bytes <= _contents.Length)
+            if (offset + bytes <= _contents.Length - 511)
             {
                 input.Slice(6, bytes).CopyTo(_contents.AsSpan((int)offset));
-                length = Math.Max(length, (int)offset + bytes);
+                length = Math.Max(length, ((int)offset + bytes + 511) & ~511);
             }
 
             input = input[(6 + bytes)..];
         }
 
         Span<byte> contents = _contents.AsSpan(0, length);
+        if (length % (8 * 512) != 512)
+        {
+            ImageSums.PutRight(format, contents);
+        }
+
         if (format == "vmdk")
         {
             contents.Replace((byte)'/', (byte)'_');
@@ -102,7 +109,7 @@ internal sealed class ImageTarget(string format) : FuzzTarget
     private string Use(EventLoop.EventLoop loop, BlockNode node)
     {
         Require(node.Length >= 0, "a negative length");
-        string outcome = "";
+        string outcome = $"{Magnitude(node.Length)} ";
         foreach (long wanted in (ReadOnlySpan<long>)[0, node.Length / 2, node.Length - ReadBytes, 65536, 1 << 20])
         {
             long offset = Math.Clamp(wanted, 0, Math.Max(node.Length - 1, 0));
@@ -112,11 +119,13 @@ internal sealed class ImageTarget(string format) : FuzzTarget
             data.Return();
             BlockStatus status = loop.RunUntil(node.StatusAsync(offset, node.Length - offset));
             Require(status.Result < 0 || bytes == 0 || (status.Bytes > 0 && status.Bytes <= node.Length - offset), "a range that is none");
-            outcome += (int)status.Flags + " ";
+            outcome += $"{(int)status.Flags} {Magnitude(status.Bytes)} ";
         }
 
         return outcome;
     }
+
+    private static int Magnitude(long bytes) => bytes <= 0 ? -1 : BitOperations.Log2((ulong)bytes);
 }
 
 /// <summary>An arbitrary LUKS header: it is refused in words, or says what can be used.</summary>

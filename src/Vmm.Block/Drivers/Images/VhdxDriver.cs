@@ -143,6 +143,8 @@ internal sealed record VhdxLayout(long Size, uint BlockBytes, long ChunkRatio)
 /// <summary>VHDX images of Hyper-V, fixed and dynamic.</summary>
 public sealed class VhdxDriver : MappedImageDriver
 {
+    private const long MaxLogPasses = 16;
+
     private const int FullyPresent = 6;
     private const int PartiallyPresent = 7;
 
@@ -274,6 +276,8 @@ public sealed class VhdxDriver : MappedImageDriver
             throw new QapiException("The log of the image is not valid");
         }
 
+        // Entries that overlap are no log; following each to its end could take as good as forever.
+        long budget = MaxLogPasses * bytes;
         for (long at = 0; at < Math.Min(bytes, ImageFile.Length - offset); at += VhdxFormat.LogSectorBytes)
         {
             byte[] sector = await ReadAsync(offset + at, 64, "Could not read the log");
@@ -283,6 +287,12 @@ public sealed class VhdxDriver : MappedImageDriver
                 || length == 0 || length > bytes)
             {
                 continue;
+            }
+
+            budget -= length;
+            if (budget < 0)
+            {
+                throw new QapiException("The log of the image is not valid");
             }
 
             if (await IsEntryValidAsync(offset, bytes, at, length))
