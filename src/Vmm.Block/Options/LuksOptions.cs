@@ -143,9 +143,17 @@ public enum LuksVector
 [QapiName("QCryptoHashAlgorithm")]
 public enum LuksHash
 {
+    /// <summary>MD5.</summary>
+    [QapiName("md5")]
+    Md5,
+
     /// <summary>SHA-1.</summary>
     [QapiName("sha1")]
     Sha1,
+
+    /// <summary>SHA-224.</summary>
+    [QapiName("sha224")]
+    Sha224,
 
     /// <summary>SHA-256.</summary>
     [QapiName("sha256")]
@@ -158,6 +166,10 @@ public enum LuksHash
     /// <summary>SHA-512.</summary>
     [QapiName("sha512")]
     Sha512,
+
+    /// <summary>RIPEMD-160.</summary>
+    [QapiName("ripemd160")]
+    Ripemd160,
 }
 
 /// <summary>A LUKS header to be made.</summary>

@@ -1,4 +1,3 @@
-using System.Security.Cryptography;
 using Vmm.Interop;
 using Vmm.Qapi;
 
@@ -96,7 +95,7 @@ internal sealed record CipherSpec(CipherFamily Family, int KeyBytes, CipherMode 
         vector = colon < 0 ? vector : vector[..colon];
         if (vectorHash is not null)
         {
-            HashOf(vectorHash);
+            VolumeHash.Find(vectorHash);
         }
 
         CipherMode mode = modeName switch
@@ -121,7 +120,7 @@ internal sealed record CipherSpec(CipherFamily Family, int KeyBytes, CipherMode 
             throw new QapiException($"Algorithm '{algorithm}' with key size {single} bytes not supported");
         }
 
-        HashOf(hash);
+        VolumeHash.Find(hash);
         VectorKind kind = vector switch
         {
             "plain" => VectorKind.Plain,
@@ -151,7 +150,7 @@ internal sealed record CipherSpec(CipherFamily Family, int KeyBytes, CipherMode 
             }
 
             // The hash of the key is a key.
-            uint bytes = (uint)SectorCipher.Hash(VectorHash!, []).Length;
+            uint bytes = (uint)VolumeHash.Find(VectorHash!).DigestBytes;
             if (!HasKey(Family, bytes))
             {
                 throw new QapiException($"No {(Family == CipherFamily.Aes ? "AES" : Family.ToString())} cipher with key size {bytes} available");
@@ -178,16 +177,5 @@ internal sealed record CipherSpec(CipherFamily Family, int KeyBytes, CipherMode 
         CipherFamily.Cast5 => "cast128",
         CipherFamily.Serpent => $"serpent{8 * keyBytes}",
         _ => $"twofish{8 * keyBytes}",
-    };
-
-    /// <summary>The hash of that name.</summary>
-    /// <exception cref="QapiException">There is none.</exception>
-    internal static HashAlgorithmName HashOf(string name) => name switch
-    {
-        "sha1" => HashAlgorithmName.SHA1,
-        "sha256" => HashAlgorithmName.SHA256,
-        "sha384" => HashAlgorithmName.SHA384,
-        "sha512" => HashAlgorithmName.SHA512,
-        _ => throw new QapiException($"Hash algorithm '{name}' not supported"),
     };
 }

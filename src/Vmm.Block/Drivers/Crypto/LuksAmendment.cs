@@ -217,7 +217,7 @@ internal sealed class LuksLockWork(LuksHeader header, LuksSlot slot, byte[] key,
     /// <inheritdoc/>
     protected override long Execute()
     {
-        uint iterations = LuksKeys.Count(header.Hash, header.KeyBytes, milliseconds);
+        uint iterations = LuksKeys.Count(VolumeHash.Find(header.Hash), header.KeyBytes, milliseconds);
         Slot = Slot with { IsActive = true, Iterations = iterations, Salt = RandomNumberGenerator.GetBytes(LuksHeader.SaltBytes) };
         Material = LuksKeys.Lock(header, Slot, key, password);
         return 0;

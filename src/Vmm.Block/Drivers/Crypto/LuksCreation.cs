@@ -52,6 +52,7 @@ internal sealed class LuksCreation : LoopWork
         }
 
         _cipher.Check();
+        VolumeHash.Find(_hash);
     }
 
     /// <summary>A header with one password, up to the payload.</summary>
@@ -112,18 +113,19 @@ internal sealed class LuksCreation : LoopWork
     /// <inheritdoc/>
     protected override long Execute()
     {
+        VolumeHash hash = VolumeHash.Find(_hash);
         byte[] key = RandomNumberGenerator.GetBytes(_cipher.TotalKeyBytes);
         uint slotSectors = LuksHeader.SplitSectors(key.Length);
         List<LuksSlot> slots = [];
         for (int i = 0; i < LuksHeader.Slots; i++)
         {
             byte[] salt = i == 0 ? RandomNumberGenerator.GetBytes(LuksHeader.SaltBytes) : new byte[LuksHeader.SaltBytes];
-            uint iterations = i == 0 ? LuksKeys.Count(_hash, key.Length, _milliseconds) : 0;
+            uint iterations = i == 0 ? LuksKeys.Count(hash, key.Length, _milliseconds) : 0;
             slots.Add(new LuksSlot(i == 0, iterations, salt, LuksHeader.AlignSectors + ((uint)i * slotSectors)));
         }
 
         byte[] digestSalt = RandomNumberGenerator.GetBytes(LuksHeader.SaltBytes);
-        uint digestIterations = LuksKeys.Count(_hash, LuksHeader.DigestBytes, Math.Max(_milliseconds / DigestShare, 1));
+        uint digestIterations = LuksKeys.Count(hash, LuksHeader.DigestBytes, Math.Max(_milliseconds / DigestShare, 1));
         LuksHeader header = new()
         {
             Cipher = _cipher,
@@ -132,7 +134,7 @@ internal sealed class LuksCreation : LoopWork
             KeyBytes = key.Length,
             DigestSalt = digestSalt,
             DigestIterations = digestIterations,
-            Digest = LuksKeys.Derive(_hash, key, digestSalt, digestIterations, LuksHeader.DigestBytes),
+            Digest = hash.Derive(key, digestSalt, digestIterations, LuksHeader.DigestBytes),
             Uuid = Guid.NewGuid().ToString(),
             KeySlots = slots,
         };

@@ -15,14 +15,15 @@ internal static class LuksKeys
     /// <param name="password">The password.</param>
     internal static byte[]? Unlock(LuksHeader header, LuksSlot slot, byte[] material, byte[] password)
     {
-        byte[] slotKey = Derive(header.Hash, password, slot.Salt, slot.Iterations, header.KeyBytes);
+        VolumeHash hash = VolumeHash.Find(header.Hash);
+        byte[] slotKey = hash.Derive(password, slot.Salt, slot.Iterations, header.KeyBytes);
         using (SectorCipher cipher = new(header.Cipher, slotKey))
         {
             Apply(cipher, material, encrypt: false);
         }
 
-        byte[] key = Merge(header.Hash, material, header.KeyBytes);
-        byte[] digest = Derive(header.Hash, key, header.DigestSalt, header.DigestIterations, LuksHeader.DigestBytes);
+        byte[] key = Merge(hash, material, header.KeyBytes);
+        byte[] digest = hash.Derive(key, header.DigestSalt, header.DigestIterations, LuksHeader.DigestBytes);
         return CryptographicOperations.FixedTimeEquals(digest, header.Digest) ? key : null;
     }
 
@@ -30,26 +31,23 @@ internal static class LuksKeys
     internal static byte[] Lock(LuksHeader header, LuksSlot slot, byte[] key, byte[] password)
     {
         byte[] material = new byte[LuksHeader.SplitSectors(header.KeyBytes) * LuksHeader.SectorBytes];
-        Split(header.Hash, key, material);
-        byte[] slotKey = Derive(header.Hash, password, slot.Salt, slot.Iterations, header.KeyBytes);
+        VolumeHash hash = VolumeHash.Find(header.Hash);
+        Split(hash, key, material);
+        byte[] slotKey = hash.Derive(password, slot.Salt, slot.Iterations, header.KeyBytes);
         using SectorCipher cipher = new(header.Cipher, slotKey);
         Apply(cipher, material, encrypt: true);
         return material;
     }
 
-    /// <summary>A key or digest made of a password.</summary>
-    internal static byte[] Derive(string hash, byte[] password, byte[] salt, uint iterations, int length) =>
-        Rfc2898DeriveBytes.Pbkdf2(password, salt, (int)Math.Min(iterations, int.MaxValue), CipherSpec.HashOf(hash), length);
-
     /// <summary>Iterations that take a time on this host, at least 1000.</summary>
-    internal static uint Count(string hash, int length, ulong milliseconds)
+    internal static uint Count(VolumeHash hash, int length, ulong milliseconds)
     {
         byte[] salt = new byte[LuksHeader.SaltBytes];
         uint iterations = 1 << 12;
         while (true)
         {
             long start = Stopwatch.GetTimestamp();
-            Derive(hash, salt, salt, iterations, length);
+            hash.Derive(salt, salt, iterations, length);
             double spent = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
             if (spent >= 20 || iterations >= 1 << 24)
             {
@@ -78,7 +76,7 @@ internal static class LuksKeys
     }
 
     // All stripes but the last are random; the last is the key, hidden by all others.
-    private static void Split(string hash, ReadOnlySpan<byte> key, Span<byte> material)
+    private static void Split(VolumeHash hash, ReadOnlySpan<byte> key, Span<byte> material)
     {
         byte[] mixed = new byte[key.Length];
         for (int i = 0; i < LuksHeader.Stripes - 1; i++)
@@ -95,7 +93,7 @@ internal static class LuksKeys
         }
     }
 
-    private static byte[] Merge(string hash, ReadOnlySpan<byte> material, int keyBytes)
+    private static byte[] Merge(VolumeHash hash, ReadOnlySpan<byte> material, int keyBytes)
     {
         byte[] mixed = new byte[keyBytes];
         for (int i = 0; i < LuksHeader.Stripes - 1; i++)
@@ -112,7 +110,7 @@ internal static class LuksKeys
         return mixed;
     }
 
-    private static void Mix(string hash, Span<byte> mixed, ReadOnlySpan<byte> stripe)
+    private static void Mix(VolumeHash hash, Span<byte> mixed, ReadOnlySpan<byte> stripe)
     {
         for (int i = 0; i < mixed.Length; i++)
         {
@@ -121,13 +119,12 @@ internal static class LuksKeys
 
         // Each part is hashed with its number.
         Span<byte> input = stackalloc byte[4 + 64];
-        int digestBytes = SectorCipher.Hash(hash, []).Length;
-        for (int at = 0, number = 0; at < mixed.Length; at += digestBytes, number++)
+        for (int at = 0, number = 0; at < mixed.Length; at += hash.DigestBytes, number++)
         {
-            int length = Math.Min(digestBytes, mixed.Length - at);
+            int length = Math.Min(hash.DigestBytes, mixed.Length - at);
             BinaryPrimitives.WriteInt32BigEndian(input, number);
             mixed.Slice(at, length).CopyTo(input[4..]);
-            SectorCipher.Hash(hash, input[..(4 + length)]).AsSpan(0, length).CopyTo(mixed[at..]);
+            hash.Hash(input[..(4 + length)], mixed.Slice(at, length));
         }
     }
 }

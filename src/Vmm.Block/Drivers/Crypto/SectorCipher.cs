@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using System.Security.Cryptography;
 
 namespace Vmm.Block.Drivers.Crypto;
 
@@ -38,7 +37,7 @@ internal sealed class SectorCipher : IDisposable
 
         if (spec.Vector == VectorKind.Essiv)
         {
-            _vectors = BlockTransform.Create(spec.Family, Hash(spec.VectorHash!, key), encrypts: true);
+            _vectors = BlockTransform.Create(spec.Family, VolumeHash.Find(spec.VectorHash!).Hash(key), encrypts: true);
         }
     }
 
@@ -118,23 +117,6 @@ internal sealed class SectorCipher : IDisposable
         }
 
         _result.AsSpan(0, data.Length).CopyTo(data);
-    }
-
-    /// <summary>A hash by its name.</summary>
-    internal static byte[] Hash(string name, ReadOnlySpan<byte> data) => name switch
-    {
-        "sha1" => Sha1(data),
-        "sha384" => SHA384.HashData(data),
-        "sha512" => SHA512.HashData(data),
-        _ => SHA256.HashData(data),
-    };
-
-    // The format prescribes it; nothing here relies on its strength.
-    private static byte[] Sha1(ReadOnlySpan<byte> data)
-    {
-        using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA1);
-        hash.AppendData(data);
-        return hash.GetHashAndReset();
     }
 
     private static void Xor(byte[] data, byte[] other, int length) => Xor(data.AsSpan(0, length), other.AsSpan(0, length));
