@@ -12,15 +12,22 @@ namespace Vmm.Block.Tests.Images;
 public sealed class LuksAmendTests(string format) : Qcow2Fixture
 {
     private BlockNode _node = null!;
+    private byte[]? _image;
 
     [SetUp]
     public void MakeImage()
     {
         Graph.DriverRegistry.FindSecret = static id => id.StartsWith('s') ? "pw" + id[1..] : throw new QapiException($"No secret with id '{id}'");
-        string prefix = format == "luks" ? "" : "encrypt.";
-        Img(
-            "create", "-q", "-f", format, "--object", "secret,id=s0,data=pw0", "-o",
-            $"{(format == "luks" ? "" : "encrypt.format=luks,")}{prefix}key-secret=s0,{prefix}iter-time=10", PathOf("i"), "1M");
+        if (_image is null)
+        {
+            string prefix = format == "luks" ? "" : "encrypt.";
+            Img(
+                "create", "-q", "-f", format, "--object", "secret,id=s0,data=pw0", "-o",
+                $"{(format == "luks" ? "" : "encrypt.format=luks,")}{prefix}key-secret=s0,{prefix}iter-time=10", PathOf("i"), "1M");
+            _image = File.ReadAllBytes(PathOf("i"));
+        }
+
+        File.WriteAllBytes(PathOf("i"), _image);
         string secret = format == "luks" ? "'key-secret': 's0'" : "'encrypt': {'format': 'luks', 'key-secret': 's0'}";
         _node = Open($$"""{'driver': '{{format}}', 'node-name': 'l', 'file': {'driver': 'file', 'filename': '{{PathOf("i")}}'}, {{secret}} }""".Replace('\'', '"'));
         Graph.AddMonitorOwned(_node);
