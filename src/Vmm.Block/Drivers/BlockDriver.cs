@@ -160,6 +160,10 @@ public abstract class BlockDriver
     public virtual void CheckNewBitmap(string name) =>
         throw new QapiException($"Can't store persistent bitmaps to {Node.Name}: Operation not supported");
 
+    /// <summary>Takes a bitmap that the image keeps out of it; one in memory stays. Home loop, drained.</summary>
+    /// <exception cref="QapiException">The image cannot be written.</exception>
+    public virtual IoTask ForgetBitmapAsync(string name) => IoTask.CompletedTask;
+
     /// <summary>The node is about to become read-only: what waits in memory goes to the children. Home loop, drained.</summary>
     public virtual IoTask SuspendWritesAsync() => IoTask.CompletedTask;
 
@@ -230,10 +234,8 @@ public abstract class ReopenStep
     /// <summary>Puts them into force; children and permissions are the new ones.</summary>
     public virtual IoTask CommitAsync() => IoTask.CompletedTask;
 
-    /// <summary>Forgets them.</summary>
-    public virtual void Abort()
-    {
-    }
+    /// <summary>Forgets them; what was done to prepare them is undone.</summary>
+    public virtual IoTask AbortAsync() => IoTask.CompletedTask;
 }
 
 /// <summary>What a driver tells about its image.</summary>

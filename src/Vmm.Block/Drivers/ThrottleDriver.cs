@@ -119,6 +119,10 @@ public sealed class ThrottleDriver(BlockdevOptionsThrottle options, ThrottleGrou
             return IoTask.CompletedTask;
         }
 
-        public override void Abort() => driver._groups.Release(group);
+        public override IoTask AbortAsync()
+        {
+            driver._groups.Release(group);
+            return IoTask.CompletedTask;
+        }
     }
 }

@@ -67,15 +67,16 @@ public sealed partial class BlockGraph
         }
 
         NodeOptions common = ImageOptions.ReadCommon(options, inherited);
-        if (isProtocol || info is { IsProtocol: true })
+        if (info?.IsProtocol ?? isProtocol)
         {
             return ImageOptions.IsBlkverify(DriverRegistry, name, options)
                 ? await OpenVerifyAsync(name, options, common, inherited)
-                : await OpenAsync(ImageOptions.CompleteProtocol(DriverRegistry, name, options), inherited);
+                : await OpenProtocolAsync(name, options, common, inherited);
         }
 
         BlockNode? file = await OpenFileOfAsync(name, options, common);
         bool isProbed = info is null;
+        List<BlockNode> others = [];
         try
         {
             if (file is not null)
@@ -99,16 +100,35 @@ public sealed partial class BlockGraph
             }
 
             QDict? backing = ImageOptions.TakeBacking(options, Warn);
+            int first = _order.Count;
+            await OpenOtherChildrenAsync(options, common, others);
             BlockdevOptions complete = ImageOptions.Read(options, isProtocol: false);
-            return await OpenAsync(complete, inherited, new OpenHints(isProbed, backing));
+            return PutBefore(others, await OpenAsync(complete, inherited, new OpenHints(isProbed, backing)), first);
         }
         catch (QapiException)
         {
+            await CloseUnusedAsync(others);
             if (file is not null)
             {
                 await CloseIfUnusedAsync(file);
             }
 
+            throw;
+        }
+    }
+
+    private async IoTask<BlockNode> OpenProtocolAsync(string? name, QDict options, NodeOptions common, NodeOptions? inherited)
+    {
+        List<BlockNode> others = [];
+        int first = _order.Count;
+        try
+        {
+            await OpenOtherChildrenAsync(options, common, others);
+            return PutBefore(others, await OpenAsync(ImageOptions.CompleteProtocol(DriverRegistry, name, options), inherited), first);
+        }
+        catch (QapiException)
+        {
+            await CloseUnusedAsync(others);
             throw;
         }
     }

@@ -98,14 +98,19 @@ public sealed partial class BlockGraph
 
             for (int i = 0; i < prepared; i++)
             {
-                steps[i].Driver?.Abort();
+                if (steps[i].Driver is { } driver)
+                {
+                    await driver.AbortAsync();
+                }
             }
 
             throw;
         }
 
-        foreach (Reopening step in steps)
+        // Children first: what writes to its file as soon as it may has one that can be written.
+        for (int i = steps.Count - 1; i >= 0; i--)
         {
+            Reopening step = steps[i];
             if (step.Driver is { } driver)
             {
                 await driver.CommitAsync();

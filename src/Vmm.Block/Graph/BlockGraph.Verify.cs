@@ -4,7 +4,7 @@ using Vmm.Qapi;
 
 namespace Vmm.Block.Graph;
 
-/// <content>Comparing filters by name: the one node that needs an image beside its file.</content>
+/// <content>Nodes by name with children beside their file, whose options may leave out what their names say.</content>
 public sealed partial class BlockGraph
 {
     private async IoTask<BlockNode> OpenVerifyAsync(string? name, QDict options, NodeOptions common, NodeOptions? inherited)
@@ -16,20 +16,55 @@ public sealed partial class BlockGraph
 
         options["driver"] = "blkverify";
         List<BlockNode> opened = [];
+        int first = _order.Count;
         try
         {
             await OpenVerifiedAsync(options, "raw", common.ForChild(ChildRole.Filtered | ChildRole.Primary, isFormat: false), isProtocol: true, opened);
             await OpenVerifiedAsync(options, "test", common.ForChild(ChildRole.Data, isFormat: false), isProtocol: false, opened);
-            return await OpenAsync(ImageOptions.CompleteProtocol(DriverRegistry, null, options), inherited);
+            return PutBefore(opened, await OpenAsync(ImageOptions.CompleteProtocol(DriverRegistry, null, options), inherited), first);
         }
         catch (QapiException)
         {
-            foreach (BlockNode node in opened)
-            {
-                await CloseIfUnusedAsync(node);
-            }
-
+            await CloseUnusedAsync(opened);
             throw;
+        }
+    }
+
+    private async IoTask OpenOtherChildrenAsync(QDict options, NodeOptions common, List<BlockNode> opened)
+    {
+        (string? child, ChildRole role, bool isFormat) = options.GetString("driver") switch
+        {
+            "blkdebug" => ("image", ChildRole.Filtered | ChildRole.Primary, false),
+            "qcow2" => ("data-file", ChildRole.Data, true),
+            _ => default,
+        };
+        if (child is not null && options.TryGetValue(child, out QValue? given) && given is QDict definition)
+        {
+            BlockNode node = await OpenImageAsync(null, definition, common.ForChild(role, isFormat), isProtocol: true);
+            opened.Add(node);
+            options[child] = node.Name;
+        }
+    }
+
+    // A node comes before its children other than its file, though their names had to be known first.
+    private BlockNode PutBefore(List<BlockNode> opened, BlockNode node, int first)
+    {
+        int count = opened.Count == 0 ? 0 : _order.IndexOf(node) - first;
+        if (count > 0)
+        {
+            List<BlockNode> moved = _order.GetRange(first, count);
+            _order.InsertRange(first + count + 1, moved);
+            _order.RemoveRange(first, count);
+        }
+
+        return node;
+    }
+
+    private async IoTask CloseUnusedAsync(List<BlockNode> opened)
+    {
+        foreach (BlockNode node in opened)
+        {
+            await CloseIfUnusedAsync(node);
         }
     }
 

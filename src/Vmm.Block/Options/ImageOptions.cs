@@ -229,9 +229,16 @@ internal static class ImageOptions
         }
 
         fault = default;
+        bool isKindOfImage = text.GetString("driver") == "qcow2" && text.GetDict("encrypt") is { } encrypt && encrypt.TryAdd("format", new QString("luks"));
         try
         {
-            return BlockdevOptions.QapiRead(text, new QapiReader(QapiInputMode.Keyval), null);
+            BlockdevOptions read = BlockdevOptions.QapiRead(text, new QapiReader(QapiInputMode.Keyval), null);
+            if (isKindOfImage)
+            {
+                read.Qcow2!.Encrypt!.IsKindOfImage = true;
+            }
+
+            return read;
         }
         catch (QapiException e)
         {

@@ -44,6 +44,9 @@ public sealed partial record BlockdevQcow2Encryption
     [QapiBranch("luks")]
     public QCryptoBlockOptionsLuks? Password { get; init; }
 
+    /// <summary>The operator has not said the kind: the image does, and may have none.</summary>
+    internal bool IsKindOfImage;
+
     /// <summary>Id of a secret object with the password; null when there is none.</summary>
     internal string? GetKeySecret() => Password?.KeySecret;
 }

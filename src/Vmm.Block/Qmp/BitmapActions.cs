@@ -20,8 +20,15 @@ internal abstract class BitmapAction(BlockGraph graph) : TransactionAction
     {
         BlockNode node = Check();
         await node.DrainAsync();
-        Change();
-        node.DrainEnd();
+        try
+        {
+            await ChangeImageAsync();
+            Change();
+        }
+        finally
+        {
+            node.DrainEnd();
+        }
     }
 
     /// <inheritdoc/>
@@ -35,6 +42,9 @@ internal abstract class BitmapAction(BlockGraph graph) : TransactionAction
 
     /// <summary>Refuses what cannot be done; the node that is concerned.</summary>
     protected abstract BlockNode Check();
+
+    /// <summary>Does what cannot wait for the image to be closed, nor needs to be undone before. Drained.</summary>
+    protected virtual IoTask ChangeImageAsync() => IoTask.CompletedTask;
 
     /// <summary>Does it. Drained.</summary>
     protected abstract void Change();
@@ -129,6 +139,24 @@ internal sealed class RemoveBitmapAction(BlockGraph graph, BlockDirtyBitmap name
         }
 
         return _bitmap.Node;
+    }
+
+    /// <inheritdoc/>
+    protected override async IoTask ChangeImageAsync()
+    {
+        if (_bitmap!.IsPersistent)
+        {
+            BlockNode node = _bitmap.Node;
+            await node.Loop.SwitchTo();
+            try
+            {
+                await node.Driver.ForgetBitmapAsync(_bitmap.Name!);
+            }
+            finally
+            {
+                await Graph.MainLoop.SwitchTo();
+            }
+        }
     }
 
     /// <inheritdoc/>

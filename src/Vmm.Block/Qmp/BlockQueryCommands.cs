@@ -267,21 +267,47 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
 
     private static BlockStats StatsOf(BlockBackend backend)
     {
-        BlockStats below = backend.Root is { } root ? StatsOf(root.SkipImplicit, backend, withBacking: true) : new BlockStats { Stats = Counters(null, backend) };
+        BlockStats below = backend.Root is { } root ? StatsOf(root, backend, withBacking: true) : new BlockStats { Stats = Counters(null, backend) };
         return below with { Device = backend.Name, Qdev = backend.Device?.QdevName };
     }
 
     private static BlockStats StatsOf(BlockNode node, BlockBackend? backend, bool withBacking)
     {
-        BlockNode? parent = node.Primary?.Node;
+        node = withBacking ? node.SkipImplicit : node;
+        BlockNode? parent = StorageOf(node);
         return new BlockStats
         {
             NodeName = node.Name,
             Stats = Counters(node, backend),
             DriverSpecific = Specific(node),
             Parent = parent is null ? null : StatsOf(parent, null, withBacking),
-            Backing = withBacking && !node.Driver.IsFilter && node.Backing is { } backing ? StatsOf(backing.Node, null, withBacking) : null,
+            Backing = withBacking && node.FilteredOrBacking is { } backing ? StatsOf(backing, null, withBacking) : null,
         };
+    }
+
+    // The child that has the node's data: the primary one, or the only other.
+    private static BlockNode? StorageOf(BlockNode node)
+    {
+        if (node.Primary is { } primary && (primary.Role & (ChildRole.Data | ChildRole.Filtered)) != 0)
+        {
+            return primary.Node;
+        }
+
+        BlockEdge? found = null;
+        foreach (BlockEdge edge in node.Children)
+        {
+            if ((edge.Role & ChildRole.Data) != 0)
+            {
+                if (found is not null)
+                {
+                    return null;
+                }
+
+                found = edge;
+            }
+        }
+
+        return found?.Node;
     }
 
     private static BlockStatsSpecific? Specific(BlockNode node)

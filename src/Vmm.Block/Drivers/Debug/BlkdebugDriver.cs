@@ -105,6 +105,9 @@ public sealed class BlkdebugDriver : FilterDriver
     /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
+        ImageDescription below = new();
+        Node.Filtered!.Node.Driver.DescribeImage(below);
+        image.IsDirty = below.IsDirty;
     }
 
     /// <inheritdoc/>

@@ -35,6 +35,9 @@ public sealed class BlkverifyDriver : FilterDriver
     /// <inheritdoc/>
     public override void DescribeImage(ImageDescription image)
     {
+        ImageDescription below = new();
+        Node.Filtered!.Node.Driver.DescribeImage(below);
+        image.IsDirty = below.IsDirty;
     }
 
     /// <inheritdoc/>

@@ -49,6 +49,10 @@ public sealed partial class FileDriver
             return IoTask.CompletedTask;
         }
 
-        public override void Abort() => fd?.Dispose();
+        public override IoTask AbortAsync()
+        {
+            fd?.Dispose();
+            return IoTask.CompletedTask;
+        }
     }
 }

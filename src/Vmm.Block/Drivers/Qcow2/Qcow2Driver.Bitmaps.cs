@@ -29,6 +29,39 @@ public sealed partial class Qcow2Driver
         }
     }
 
+    // As they are on disk, which is not how they are in memory.
+    private void DescribeBitmaps(QDict data)
+    {
+        if (_bitmapEntries.Count == 0)
+        {
+            return;
+        }
+
+        QList list = new();
+        foreach (Qcow2BitmapEntry entry in _bitmapEntries)
+        {
+            QList flags = new();
+            if ((entry.Flags & Qcow2BitmapEntry.InUse) != 0)
+            {
+                flags.Add(new QString("in-use"));
+            }
+
+            if ((entry.Flags & Qcow2BitmapEntry.Auto) != 0)
+            {
+                flags.Add(new QString("auto"));
+            }
+
+            list.Add(new QDict
+            {
+                ["name"] = new QString(entry.Name),
+                ["granularity"] = QNum.From(1L << entry.GranularityBits),
+                ["flags"] = flags,
+            });
+        }
+
+        data["bitmaps"] = list;
+    }
+
     private async IoTask LoadBitmapsAsync()
     {
         (long start, long end) = Header.BitmapDirectory;
@@ -107,7 +140,7 @@ public sealed partial class Qcow2Driver
     /// <summary>From now on the directory says of all bitmaps that they are not stored.</summary>
     private async IoTask MarkBitmapsInUseAsync()
     {
-        if (_bitmapEntries.Count == 0)
+        if (_bitmapEntries.TrueForAll(static e => (e.Flags & Qcow2BitmapEntry.InUse) != 0))
         {
             return;
         }
@@ -126,20 +159,51 @@ public sealed partial class Qcow2Driver
             return;
         }
 
+        await ReplaceBitmapsAsync(async taken =>
+        {
+            List<Qcow2BitmapEntry> stored = [];
+            foreach (DirtyBitmap bitmap in kept)
+            {
+                // What tells nothing stays as it is.
+                stored.Add(bitmap.IsInconsistent ? _bitmapEntries.First(e => e.Name == bitmap.Name) : await StoreBitmapAsync(bitmap, taken));
+            }
+
+            return stored;
+        });
+    }
+
+    /// <inheritdoc/>
+    public override async IoTask ForgetBitmapAsync(string name)
+    {
+        if (Node.IsReadOnly || _isFailed || !_bitmapEntries.Exists(e => e.Name == name))
+        {
+            return;
+        }
+
+        await _lock.EnterAsync();
+        try
+        {
+            List<Qcow2BitmapEntry> left = _bitmapEntries.FindAll(e => e.Name != name);
+            await ReplaceBitmapsAsync(_ => new IoTask<List<Qcow2BitmapEntry>>(left));
+        }
+        finally
+        {
+            _lock.Exit();
+        }
+    }
+
+    // The new directory is complete before the header knows it. With the image's lock.
+    private async IoTask ReplaceBitmapsAsync(Func<List<(long Offset, long Bytes)>, IoTask<List<Qcow2BitmapEntry>>> write)
+    {
         Check(await MarkStaleAsync(), "Could not mark the image dirty");
         (long oldStart, long oldEnd) = Header.BitmapDirectory;
         List<Qcow2BitmapEntry> old = _bitmapEntries;
-        List<Qcow2BitmapEntry> stored = [];
+        List<Qcow2BitmapEntry> stored;
         List<(long Offset, long Bytes)> taken = [];
         Qcow2Header header;
         try
         {
-            foreach (DirtyBitmap bitmap in kept)
-            {
-                // What tells nothing stays as it is.
-                stored.Add(bitmap.IsInconsistent ? old.First(e => e.Name == bitmap.Name) : await StoreBitmapAsync(bitmap, taken));
-            }
-
+            stored = await write(taken);
             byte[] directory = Qcow2BitmapDirectory.Write(stored);
             long place = directory.Length == 0 ? 0 : await WriteNewAsync(directory, taken);
             header = WithDirectory(stored.Count, place, directory.Length);

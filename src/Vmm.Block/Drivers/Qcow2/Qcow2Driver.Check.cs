@@ -102,6 +102,7 @@ public sealed partial class Qcow2Driver
             }
         }
 
+        DescribeBitmaps(data);
         image.FormatSpecific = new QDict { ["type"] = new QString("qcow2"), ["data"] = data };
         if (_snapshots.Count > 0)
         {

@@ -85,7 +85,7 @@ public sealed partial class Qcow2Driver
 
     private static void CheckEncryption(Qcow2Header header, BlockdevQcow2Encryption? option)
     {
-        if (option is null)
+        if (option is null or { IsKindOfImage: true })
         {
             return;
         }

@@ -42,10 +42,7 @@ public sealed partial class Qcow2Driver
         if (common.IsReadOnly && !Node.IsReadOnly && !_isFailed)
         {
             // Nothing can be written later: the image is as one that is closed.
-            await _lock.EnterAsync();
-            int result = await _metadata.CleanAsync();
-            _lock.Exit();
-            Check(result, "Could not write metadata");
+            await SuspendWritesAsync();
         }
 
         return new Change(this, wanted, hasOtherSizes ? sizes : null, wasReadOnly: Node.IsReadOnly);
@@ -74,6 +71,14 @@ public sealed partial class Qcow2Driver
             if (wasReadOnly && !driver.Node.IsReadOnly)
             {
                 await driver.PrepareForWritesAsync();
+            }
+        }
+
+        public override async IoTask AbortAsync()
+        {
+            if (!driver.Node.IsReadOnly && !driver._isFailed)
+            {
+                await driver.MarkBitmapsInUseAsync();
             }
         }
     }
