@@ -152,7 +152,7 @@ public sealed partial class BlockGraphPeerTests
         foreach ((string name, string range, string format) in new[] { ("a", "0 3M", "raw"), ("b", "512k 2M", "qcow2"), ("c", "1M 1M", "qcow2") })
         {
             string path = Path.Combine(_directory, name);
-            Tool("create", "-q", "-f", "qcow2", "-b", below, "-F", format, path);
+            QemuImg.Run("create", "-q", "-f", "qcow2", "-b", below, "-F", format, path);
             (int status, string output, string errors) = Emulator.Run("/usr/bin/qemu-io", "-c", $"write -P 1 {range}", path);
             Assert.That(status, Is.Zero, output + errors);
             below = path;

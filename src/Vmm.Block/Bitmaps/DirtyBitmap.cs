@@ -95,12 +95,19 @@ public sealed class DirtyBitmap : IWriteObserver
     public void Restore(BitSet bits) => _bits = bits;
 
     /// <summary>Refuses what cannot be done with the bitmap now.</summary>
-    /// <exception cref="QapiException">It is used or inconsistent.</exception>
-    public void CheckUsable(bool allowInconsistent = false)
+    /// <param name="allowInconsistent">What is done makes sense also with a bitmap that tells nothing.</param>
+    /// <param name="changes">What is done changes the bitmap, so that an image that has it must be writable.</param>
+    /// <exception cref="QapiException">It is used, inconsistent, or not to be changed.</exception>
+    public void CheckUsable(bool allowInconsistent = false, bool changes = false)
     {
         if (IsBusy)
         {
             throw new QapiException($"Bitmap '{Name}' is currently in use by another operation and cannot be used");
+        }
+
+        if (changes && IsPersistent && Node.IsReadOnly)
+        {
+            throw new QapiException($"Bitmap '{Name}' is readonly and cannot be modified");
         }
 
         if (IsInconsistent && !allowInconsistent)

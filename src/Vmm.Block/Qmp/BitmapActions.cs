@@ -135,7 +135,7 @@ internal sealed class RemoveBitmapAction(BlockGraph graph, BlockDirtyBitmap name
         if (_bitmap is null)
         {
             _bitmap = Find(Graph, named.Node, named.Name);
-            _bitmap.CheckUsable(allowInconsistent: true);
+            _bitmap.CheckUsable(allowInconsistent: true, changes: true);
         }
 
         return _bitmap.Node;
@@ -178,7 +178,7 @@ internal sealed class ClearBitmapAction(BlockGraph graph, BlockDirtyBitmap named
         if (_bitmap is null)
         {
             _bitmap = Find(Graph, named.Node, named.Name);
-            _bitmap.CheckUsable();
+            _bitmap.CheckUsable(changes: true);
         }
 
         return _bitmap.Node;
@@ -250,7 +250,7 @@ internal sealed class MergeBitmapAction(BlockGraph graph, BlockDirtyBitmapMerge 
                     $"Bitmaps are of different sizes (destination size is {target.Bits.Length}, source size is {source.Bits.Length}) and can't be merged");
             }
 
-            target.CheckUsable();
+            target.CheckUsable(changes: true);
             source.CheckUsable();
             merged.Merge(source.Bits);
         }

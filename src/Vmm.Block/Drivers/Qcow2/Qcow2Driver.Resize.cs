@@ -34,6 +34,12 @@ public sealed partial class Qcow2Driver
                 throw new QapiException("Can't resize a v2 image which has snapshots");
             }
 
+            // One that the image has is stored again with the new size.
+            foreach (Qcow2BitmapEntry entry in _bitmapEntries)
+            {
+                Node.FindBitmap(entry.Name)?.CheckUsable(changes: true);
+            }
+
             await WaitForAllAllocationsAsync(0, long.MaxValue >> 1);
             if (length < Header.Size)
             {
