@@ -3,7 +3,9 @@ using Vmm.Block.Drivers.Images;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
+using Vmm.Interop;
 using Vmm.ObjectModel.Qom;
+using Vmm.ObjectModel.Sockets;
 using Vmm.Qapi;
 
 namespace Vmm.Block.Drivers;
@@ -16,6 +18,12 @@ public sealed partial class BlockDriverRegistry
 
     /// <summary>Finds an operator's object by its id; null when there is none. Main loop, or the loop of a node.</summary>
     public Func<string, QomObject?> FindObject { get; set; } = static _ => null;
+
+    /// <summary>
+    /// Finds the descriptor that an option names: by number, or among those that the monitor has been given from which the option comes.
+    /// Whoever changes it while a node is opened puts it back. Main loop.
+    /// </summary>
+    public Func<string, SafeFd> FindFd { get; set; } = static name => SocketEndpoints.FindFd(null, name);
 
     private static List<ChildDefinition> CowChildren(BlockdevOptionsGenericCowFormat options)
     {

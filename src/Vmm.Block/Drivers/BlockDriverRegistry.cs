@@ -97,7 +97,7 @@ public sealed partial class BlockDriverRegistry
         Add(BlockdevDriver.HostDevice, new BlockDriverInfo { IsProtocol = true, NeedsFilename = true, Protocols = s_hostDevice, ParseName = ImageNames.ParsePath, Create = o => new FileDriver(o.HostDevice!, FileKind.Device, fdSets, workers) });
         Add(BlockdevDriver.Http, new BlockDriverInfo { IsProtocol = true, Protocols = ["http"], ParseName = HttpDriver.ParseName, Create = o => new HttpDriver(o.Http!, workers, FindSecret) });
         Add(BlockdevDriver.Https, new BlockDriverInfo { IsProtocol = true, Protocols = ["https"], ParseName = HttpDriver.ParseName, Create = o => new HttpDriver(o.Https!, workers, FindSecret) });
-        Add(BlockdevDriver.Nbd, new BlockDriverInfo { IsProtocol = true, Protocols = s_nbd, ParseName = NbdNames.Parse, Normalise = NbdNames.Normalise, Create = o => new NbdDriver(o.Nbd!, workers, FindObject) });
+        Add(BlockdevDriver.Nbd, new BlockDriverInfo { IsProtocol = true, Protocols = s_nbd, ParseName = NbdNames.Parse, Normalise = NbdNames.Normalise, Create = o => new NbdDriver(o.Nbd!, workers, FindObject, FindFd) });
         Add(BlockdevDriver.NullCo, new BlockDriverInfo { IsProtocol = true, Protocols = ["null-co"], ParseName = ImageNames.ParseNull, Create = static o => new NullDriver("null-co", o.NullCo!) });
         Add(BlockdevDriver.NullAio, new BlockDriverInfo { IsProtocol = true, Protocols = ["null-aio"], ParseName = ImageNames.ParseNull, Create = static o => new NullDriver("null-aio", o.NullAio!) });
         Add(BlockdevDriver.Qcow2, new BlockDriverInfo

@@ -4,7 +4,9 @@ using Vmm.Block.Drives;
 using Vmm.Block.Graph;
 using Vmm.Block.Options;
 using Vmm.EventLoop.Tasks;
+using Vmm.Interop;
 using Vmm.ObjectModel.Block;
+using Vmm.ObjectModel.Sockets;
 using Vmm.Qapi;
 using Vmm.Qapi.Options;
 
@@ -15,11 +17,11 @@ public sealed class BlockdevCommands(BlockGraph graph, BlockBackends backends)
 {
     /// <summary>Makes a node. The options come as they are or, from old clients, in "options".</summary>
     [QmpCommand("blockdev-add", ArgsType = "options:q,properties:O", ArgsSchema = typeof(BlockdevOptions), AllowPreconfig = true, Since = "2.9")]
-    public async Task BlockdevAdd([QapiRelaxed] QValue? options, QDict properties)
+    public async Task BlockdevAdd([QapiRelaxed] QValue? options, QDict properties, IMonitorSession session)
     {
         if (options is not null)
         {
-            await AddNestedAsync(options, properties);
+            await AddNestedAsync(options, properties, session);
             return;
         }
 
@@ -29,7 +31,7 @@ public sealed class BlockdevCommands(BlockGraph graph, BlockBackends backends)
             throw new QapiException("'node-name' must be specified for the root node");
         }
 
-        await graph.ChangeAsync(async () => graph.AddMonitorOwned(await graph.OpenAsync(read)));
+        await AddNodeAsync(read, session);
     }
 
     /// <summary>Gives nodes other options and children, all of them or none.</summary>
@@ -112,7 +114,7 @@ public sealed class BlockdevCommands(BlockGraph graph, BlockBackends backends)
     }
 
     // The form of version 2.6, whose clients may name a user of the node as well, or nothing else.
-    private async Task AddNestedAsync(QValue given, QDict beside)
+    private async Task AddNestedAsync(QValue given, QDict beside, IMonitorSession session)
     {
         if (given is not QDict options)
         {
@@ -138,8 +140,23 @@ public sealed class BlockdevCommands(BlockGraph graph, BlockBackends backends)
             throw new QapiException("'id' and/or 'node-name' need to be specified for the root node");
         }
 
-        await graph.ChangeAsync(async () => graph.AddMonitorOwned(await graph.OpenAsync(read)));
+        await AddNodeAsync(read, session);
     }
+
+    // Names of descriptors are those of the monitor from which the options come.
+    private async Task AddNodeAsync(BlockdevOptions options, IMonitorSession session) => await graph.ChangeAsync(async () =>
+    {
+        Func<string, SafeFd> before = graph.DriverRegistry.FindFd;
+        graph.DriverRegistry.FindFd = name => SocketEndpoints.FindFd(session, name);
+        try
+        {
+            graph.AddMonitorOwned(await graph.OpenAsync(options));
+        }
+        finally
+        {
+            graph.DriverRegistry.FindFd = before;
+        }
+    });
 
     // Every node had a write cache that could be off. What is on today as well need not be said; the rest cannot be had.
     private static void TakeWriteBack(QDict options)

@@ -6,6 +6,7 @@ using Vmm.EventLoop.Tasks;
 using Vmm.Interop;
 using Vmm.ObjectModel.Block;
 using Vmm.ObjectModel.Qom;
+using Vmm.ObjectModel.Sockets;
 using Vmm.ObjectModel.Tls;
 using Vmm.Qapi;
 using Vmm.Qapi.Types;
@@ -24,6 +25,7 @@ public sealed class NbdDriver : BlockDriver
 
     private readonly SocketAddressLegacy _server;
     private readonly string _export;
+    private readonly string? _givenExport;
     private readonly string? _bitmap;
     private readonly long _reconnectNs;
     private readonly long _openNs;
@@ -33,6 +35,7 @@ public sealed class NbdDriver : BlockDriver
     private readonly string? _hostName;
     private readonly LoopWaitQueue _waiting = new();
     private readonly LoopWaitQueue _sleeping = new();
+    private SafeFd? _given;
     private NbdLink? _link;
     private NbdExportInfo _info = new();
     private LoopTimer? _deadline;
@@ -45,19 +48,16 @@ public sealed class NbdDriver : BlockDriver
     /// <param name="options">What to be.</param>
     /// <param name="workers">Where names are looked up.</param>
     /// <param name="objects">Finds an operator's objects by their ids.</param>
+    /// <param name="fds">Finds the socket of an address of type fd.</param>
     /// <exception cref="QapiException">The options cannot be served.</exception>
-    public NbdDriver(BlockdevOptionsNbd options, LoopWorkers workers, Func<string, QomObject?> objects)
+    public NbdDriver(BlockdevOptionsNbd options, LoopWorkers workers, Func<string, QomObject?> objects, Func<string, SafeFd> fds)
     {
         _server = options.Server.ToLegacy();
+        _givenExport = options.Export;
         _export = options.Export ?? "";
         _reconnectNs = (options.ReconnectDelay ?? 0) * 1_000_000_000L;
         _openNs = (options.OpenTimeout ?? 0) * 1_000_000_000L;
         _workers = workers;
-        if (_server.Type == SocketAddressType.Fd)
-        {
-            throw new QapiException("File descriptors are not supported as the address of an NBD server");
-        }
-
         if (NbdWire.ByteCount(_export) > NbdLimits.MaxString)
         {
             throw new QapiException("export name too long to send to server");
@@ -74,6 +74,10 @@ public sealed class NbdDriver : BlockDriver
         _tls = _tlsId is null
             ? null
             : new TlsSetup(TlsCredentials.Find(objects, _tlsId, isServer: false), new TlsPeerPolicy(objects, _hostName ?? _server.Inet?.Host));
+        if (_server.Type == SocketAddressType.Fd)
+        {
+            _given = SocketEndpoints.Connect(_server, fds);
+        }
     }
 
     /// <inheritdoc/>
@@ -92,7 +96,12 @@ public sealed class NbdDriver : BlockDriver
     {
         get
         {
-            string name = _export.Length > 0 ? "/" + _export : "";
+            if (_server.Type == SocketAddressType.Fd)
+            {
+                return null;
+            }
+
+            string name = _givenExport is null ? "" : "/" + _givenExport;
             if (_server.Unix is { } unix)
             {
                 return $"nbd+unix://{name}?socket={unix.Path}";
@@ -106,18 +115,26 @@ public sealed class NbdDriver : BlockDriver
     /// <inheritdoc/>
     public override void DescribeOptions(QDict options)
     {
-        if (_server.Unix is { } unix)
+        if (_server.Fd is { } fd)
         {
-            options["server"] = new QDict { ["type"] = "unix", ["path"] = unix.Path };
+            options["server.type"] = "fd";
+            options["server.str"] = fd.Str;
+        }
+        else if (_server.Unix is { } unix)
+        {
+            options["server.type"] = "unix";
+            options["server.path"] = unix.Path;
         }
         else
         {
-            options["server"] = new QDict { ["type"] = "inet", ["host"] = _server.Inet!.Host, ["port"] = _server.Inet.Port };
+            options["server.type"] = "inet";
+            options["server.host"] = _server.Inet!.Host;
+            options["server.port"] = _server.Inet.Port;
         }
 
-        if (_export.Length > 0)
+        if (_givenExport is not null)
         {
-            options["export"] = _export;
+            options["export"] = _givenExport;
         }
 
         if (_tlsId is not null)
@@ -182,6 +199,7 @@ public sealed class NbdDriver : BlockDriver
         _waiting.WakeAll();
         _link?.Close();
         _link = null;
+        _given?.Dispose();
         return IoTask.CompletedTask;
     }
 
@@ -297,7 +315,7 @@ public sealed class NbdDriver : BlockDriver
 
     private async IoTask<NbdLink> ConnectAsync()
     {
-        NbdSocket socket = new(await new NbdConnector(_workers, _server).ConnectAsync(), Node.Loop);
+        NbdSocket socket = new(await ReachAsync(), Node.Loop);
         try
         {
             using NbdHandshake handshake = new(socket, _export, _bitmap ?? NbdLimits.BaseAllocation, _tls);
@@ -308,6 +326,20 @@ public sealed class NbdDriver : BlockDriver
             socket.Close();
             throw;
         }
+    }
+
+    // A socket that was given lasts for one connection: there is no way to another one.
+    private async IoTask<SafeFd> ReachAsync()
+    {
+        if (_server.Type != SocketAddressType.Fd)
+        {
+            return await new NbdConnector(_workers, _server).ConnectAsync();
+        }
+
+        SafeFd socket = _given ?? throw new QapiException($"File descriptor '{_server.Fd!.Str}' is not a socket");
+        _given = null;
+        socket.SetNonBlocking(true);
+        return socket;
     }
 
     private void Take(NbdLink link)
