@@ -91,7 +91,7 @@ public sealed class DriveTests : BlockFixture
         user.Insert(node);
         Assert.That(
             () => Reopen("{'driver': 'raw', 'node-name': 'r', 'file': 'n', 'offset': 512}", "{'driver': 'null-co', 'node-name': 'n', 'read-only': true}"),
-            Throws.TypeOf<QapiException>().With.Message.EqualTo("Block node is read-only"));
+            Throws.TypeOf<QapiException>().With.Message.EqualTo("Read-only block node 'n' cannot support read-write users"));
         Assert.That(node.IsReadOnly, Is.False);
         Assert.That(other.Length, Is.EqualTo(node.Length), "the other one is as it was, too");
     }

@@ -83,6 +83,10 @@ public sealed partial class BlockGraph
             }
 
             PermissionUpdate.Run(Concerned(steps));
+            foreach (Reopening step in steps)
+            {
+                step.Node.IsBecomingReadOnly = false;
+            }
         }
         catch (QapiException)
         {
@@ -184,12 +188,16 @@ public sealed partial class BlockGraph
             step.Add(CheckChange(node, edge, null, "backing", ChildRole.Cow));
         }
 
+        CheckReopening(node);
+        CheckFixed(node, own);
+    }
+
+    private static void CheckReopening(BlockNode node)
+    {
         if (!node.Driver.CanReopen)
         {
             throw new QapiException($"Block format '{node.Driver.FormatName}' used by node '{node.Name}' does not support reopening files");
         }
-
-        CheckFixed(node, own);
     }
 
     private void QueueChild(List<Reopening> steps, Reopening step, ChildDefinition child)
@@ -205,6 +213,11 @@ public sealed partial class BlockGraph
                 throw new QapiException($"Cannot change the option '{child.Name}.driver'");
             }
 
+            if (definition.NodeName is { } name && name != edge!.Node.Name)
+            {
+                throw new QapiException("Cannot change the option 'node-name'");
+            }
+
             Queue(steps, edge!.Node, definition, step.Common.ForChild(edge.Role, node.Driver.IsFormat));
             return;
         }
@@ -218,6 +231,7 @@ public sealed partial class BlockGraph
         BlockNode to = Find(reference) ?? throw new QapiException($"Cannot find device='' nor node-name='{reference}'");
         if (child.Name is not ("file" or "backing"))
         {
+            CheckReopening(node);
             throw new QapiException($"Cannot change the option '{child.Name}'");
         }
 
@@ -254,6 +268,12 @@ public sealed partial class BlockGraph
             {
                 throw new QapiException($"Option '{old.Key}' cannot be reset to its default value");
             }
+        }
+
+        // The one common option that no open node can change.
+        if (options.TryGetValue("force-share", out QValue? shares) && !(given.TryGetValue("force-share", out QValue? shared) && shared.ValueEquals(shares)))
+        {
+            throw new QapiException("Cannot change the option 'force-share'");
         }
 
         foreach (KeyValuePair<string, QValue> option in options)
@@ -329,6 +349,7 @@ public sealed partial class BlockGraph
 
         internal void Apply()
         {
+            node.IsBecomingReadOnly = common.IsReadOnly && !node.IsReadOnly;
             node.Options = common;
             foreach (ChildChange change in _changes)
             {
@@ -352,6 +373,7 @@ public sealed partial class BlockGraph
         internal void Revert()
         {
             node.Options = _old;
+            node.IsBecomingReadOnly = false;
             foreach (BlockEdge fresh in _added)
             {
                 Unlink(fresh);

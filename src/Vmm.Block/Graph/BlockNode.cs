@@ -41,6 +41,9 @@ public sealed partial class BlockNode : IBlockParent
     /// <summary>The options that all drivers have.</summary>
     public NodeOptions Options { get; internal set; }
 
+    /// <summary>Options that make it read-only are on trial: it was writable before.</summary>
+    internal bool IsBecomingReadOnly { get; set; }
+
     /// <summary>True when nothing may write through the node.</summary>
     public bool IsReadOnly => Options.IsReadOnly;
 

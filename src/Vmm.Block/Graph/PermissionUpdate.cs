@@ -93,7 +93,9 @@ internal sealed class PermissionUpdate
                 var (needed, shared) = Cumulative(node);
                 if ((needed & (BlockPermissions.Write | BlockPermissions.WriteUnchanged)) != 0 && node.IsReadOnly)
                 {
-                    throw new QapiException("Block node is read-only");
+                    throw new QapiException(node.IsBecomingReadOnly
+                        ? $"Read-only block node '{node.Name}' cannot support read-write users"
+                        : "Block node is read-only");
                 }
 
                 foreach (BlockEdge edge in node.Children)
