@@ -6,13 +6,14 @@ namespace Vmm.Block.Bitmaps;
 /// <summary>
 /// Remembers which parts of a node were written. Its home is the node's loop; commands touch it there or while the node is drained.
 /// </summary>
-public sealed class DirtyBitmap : IWriteObserver
+public sealed class DirtyBitmap : IWriteObserver, IBitmapView
 {
     /// <summary>Longest name of a persistent bitmap, in bytes.</summary>
     public const int MaxPersistentName = 1023;
 
     private BitSet _bits;
     private BitSet? _successor;
+    private JobBitmap? _view;
 
     /// <summary>Nothing is dirty.</summary>
     public DirtyBitmap(BlockNode node, string? name, long granularity)
@@ -36,6 +37,12 @@ public sealed class DirtyBitmap : IWriteObserver
 
     /// <summary>The bits.</summary>
     public BitSet Bits => _bits;
+
+    /// <inheritdoc/>
+    public long DirtyBytes => _bits.Count * _bits.Granularity;
+
+    /// <inheritdoc/>
+    public long Granularity => _bits.Granularity;
 
     /// <summary>Writes are recorded.</summary>
     public bool IsEnabled { get; set; } = true;
@@ -72,23 +79,37 @@ public sealed class DirtyBitmap : IWriteObserver
     public void Freeze()
     {
         IsBusy = true;
-        _successor = new BitSet(_bits.Length, _bits.Granularity);
+        BitSet successor = _successor = new BitSet(_bits.Length, _bits.Granularity);
+        _view = new JobBitmap(() => successor.Count * successor.Granularity, successor.Granularity, IsEnabled);
+        Node.AddView(_view);
     }
 
     /// <summary>The job is done with it: only writes since then are dirty. Drained.</summary>
     public void KeepSuccessor()
     {
         _bits = _successor!;
-        _successor = null;
-        IsBusy = false;
+        EndSuccessor();
+
+        // It is the newer one that stays.
+        Node.RemoveView(this);
+        Node.AddView(this);
     }
 
     /// <summary>The job has not done its work: what was dirty still is, and writes since then are as well. Drained.</summary>
     public void MergeSuccessor()
     {
         _bits.Merge(_successor!);
+        EndSuccessor();
+    }
+
+    private void EndSuccessor()
+    {
         _successor = null;
         IsBusy = false;
+        if (_view is { } view)
+        {
+            Node.RemoveView(view);
+        }
     }
 
     /// <summary>Puts other bits in their place, as a transaction does that is undone.</summary>

@@ -15,6 +15,7 @@ public sealed partial class CopyBeforeWriteDriver
     private readonly RangeLock _sourceReads = new();
     private readonly Stack<Attempt> _freeAttempts = new();
     private long _timeoutNs;
+    private IBitmapView? _left;
 
     // What may be read, and what is in the target. Home: the node's loop.
     private BitSet? _readable;
@@ -100,12 +101,26 @@ public sealed partial class CopyBeforeWriteDriver
 
     private BlockNode Target => Node.FindChild("target")!.Node;
 
-    private void BeginSnapshot()
+    /// <summary>From now on the contents can be read by those who know of the snapshot.</summary>
+    internal void BeginSnapshot()
     {
-        _timeoutNs = (_options!.CbwTimeout ?? 0) * 1_000_000_000L;
-        _saved = new BitSet(Child.Length, _copy!.Cluster);
-        _readable = new BitSet(Child.Length, _copy.Cluster);
-        _copy.MergeLeftInto(_readable);
+        int cluster = _copy!.Cluster;
+        _timeoutNs = (_options?.CbwTimeout ?? 0) * 1_000_000_000L;
+        BitSet saved = _saved = new BitSet(Child.Length, cluster);
+        BitSet readable = _readable = new BitSet(Child.Length, cluster);
+        if (_options?.Bitmap is null)
+        {
+            readable.Set(0, Child.Length);
+        }
+        else
+        {
+            _copy.MergeLeftInto(readable);
+        }
+
+        _left = new JobBitmap(() => _copy.Left, cluster);
+        Child.AddView(_left);
+        Node.AddView(new JobBitmap(() => saved.Count * cluster, cluster));
+        Node.AddView(new JobBitmap(() => readable.Count * cluster, cluster));
     }
 
     private bool TryFind(long offset, long bytes, out long part, out bool isSaved)

@@ -53,6 +53,11 @@ public sealed partial class CopyBeforeWriteDriver : FilterDriver
     public override IoTask CloseAsync()
     {
         _copy?.Dispose();
+        if (_left is { } left)
+        {
+            Child.RemoveView(left);
+        }
+
         return IoTask.CompletedTask;
     }
 

@@ -17,7 +17,7 @@ public sealed partial class BlockGraph
     /// <exception cref="QapiException">It cannot be done; nothing has changed.</exception>
     public async IoTask<BlockNode> InsertFilterAsync(BlockDriver driver, string? name, BlockNode node, string childName = "backing", BlockNode? target = null)
     {
-        NodeOptions options = node.Options with { DetectZeroes = DetectZeroesMode.Off, Discard = DiscardMode.Unmap };
+        NodeOptions options = new() { IsReadOnly = driver is CommitTopDriver, Discard = DiscardMode.Unmap };
         BlockNode filter = new(this, name is not null, driver, options) { Loop = node.Loop, IsImplicit = name is null };
         Enter(filter, name);
         await node.DrainAsync();

@@ -11,6 +11,9 @@ namespace Vmm.Block.Graph;
 /// </summary>
 public sealed partial class BlockNode : IBlockParent
 {
+    // What is longer is cut off when clients are told of it.
+    private const int MaxFilename = 4095;
+
     private readonly List<BlockEdge> _children = [];
     private readonly List<BlockEdge> _parents = [];
     private int _fillers;
@@ -205,7 +208,19 @@ public sealed partial class BlockNode : IBlockParent
     }
 
     /// <summary>The file name, or "json:" and options, that would open the node again. Main loop.</summary>
-    public string Filename => Driver.ExactFilename ?? "json:" + DescribeOptions().ToJson();
+    public string Filename
+    {
+        get
+        {
+            if (IsImplicit && Filtered is { } shown)
+            {
+                return shown.Node.Filename;
+            }
+
+            string name = Driver.ExactFilename ?? "json:" + DescribeOptions().ToJson();
+            return name.Length <= MaxFilename ? name : string.Concat(name.AsSpan(0, MaxFilename - 3), "...");
+        }
+    }
 
     /// <inheritdoc/>
     public string Description => $"node '{Name}'";
@@ -230,6 +245,11 @@ public sealed partial class BlockNode : IBlockParent
     /// <summary>The options that would open the node again, with those of its children.</summary>
     public QDict DescribeOptions()
     {
+        if (IsImplicit && Filtered is { } shown)
+        {
+            return shown.Node.DescribeOptions();
+        }
+
         QDict options = new() { ["driver"] = Driver.FormatName };
         Driver.DescribeOptions(options);
         foreach (BlockEdge edge in _children)

@@ -22,16 +22,9 @@ internal sealed partial class IoRunner(BlockGraph graph, Action<string> print, A
     /// <param name="backend">The back end.</param>
     /// <param name="line">The line.</param>
     /// <param name="context">The terminal, for what is not printed.</param>
-    /// <param name="ended">Called when nothing of it goes on any more.</param>
-    internal async Task RunAsync(BlockBackend backend, string line, HmpContext context, Action? ended = null)
-    {
-        if (!await StartAsync(backend, line, context, ended))
-        {
-            ended?.Invoke();
-        }
-    }
-
-    private async Task<bool> StartAsync(BlockBackend backend, string line, HmpContext context, Action? ended)
+    /// <param name="ended">Called later, when nothing of what goes on does so any more.</param>
+    /// <returns>True when something of it goes on.</returns>
+    internal async Task<bool> RunAsync(BlockBackend backend, string line, HmpContext context, Action? ended = null)
     {
         string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
         if (words.Length == 0)

@@ -1,6 +1,7 @@
 using Vmm.Block.Bitmaps;
 using Vmm.Block.Drivers;
 using Vmm.Block.Graph;
+using Vmm.EventLoop;
 using Vmm.EventLoop.Tasks;
 using Vmm.Qapi;
 
@@ -91,6 +92,7 @@ public sealed class BackupJob : Job
         JobManager manager, JobSettings settings, BackupSettings backup, BlockNode source, BlockNode target)
     {
         BackupJob job = new(manager, settings, backup, source, target);
+        backup.Bitmap?.Freeze();
         try
         {
             if (backup.MaxChunk > 0 && backup.MaxChunk < job._copy.Cluster)
@@ -103,6 +105,7 @@ public sealed class BackupJob : Job
         catch (QapiException)
         {
             await job.CleanAsync();
+            backup.Bitmap?.MergeSuccessor();
             throw;
         }
 
@@ -115,7 +118,6 @@ public sealed class BackupJob : Job
             job._copy.Add(0, source.Length);
         }
 
-        backup.Bitmap?.Freeze();
         manager.Add(job);
         return job;
     }
@@ -123,7 +125,7 @@ public sealed class BackupJob : Job
     /// <inheritdoc/>
     protected override async IoTask<int> RunAsync()
     {
-        ShowProgress();
+        RefreshProgress();
         if (_backup.Sync == MirrorSyncMode.None)
         {
             await PausePointAsync();
@@ -135,6 +137,13 @@ public sealed class BackupJob : Job
             return 0;
         }
 
+        if (_backup.Sync == MirrorSyncMode.Top && await ForgetUnallocatedAsync() is < 0 and int error)
+        {
+            return error;
+        }
+
+        Clocks clocks = Manager.Graph.MainLoop.Clocks;
+        long waitEnd = 0;
         long cursor = 0;
         while (true)
         {
@@ -144,7 +153,7 @@ public sealed class BackupJob : Job
                 break;
             }
 
-            ShowProgress();
+            RefreshProgress();
             bool isFull = _inFlight >= Math.Min(_backup.MaxWorkers, MaxInFlight);
             long chunk = _backup.MaxChunk > 0 ? Math.Min(_backup.MaxChunk / _copy.Cluster * _copy.Cluster, DefaultChunk) : DefaultChunk;
             chunk = Math.Max(chunk, _copy.Cluster);
@@ -154,10 +163,23 @@ public sealed class BackupJob : Job
             }
             else if (!isFull && _copy.Next(ref cursor, chunk, out long bytes))
             {
+                if (Speed > 0 && waitEnd - clocks.NowNs(ClockType.Realtime) is > 0 and long delay)
+                {
+                    // Only what comes next waits: the last copy ends the job.
+                    await DelayAsync(delay, outlastsPause: true);
+                    waitEnd = 0;
+                    continue;
+                }
+
+                if (Speed > 0)
+                {
+                    bytes = await CountAlikeAsync(cursor, bytes);
+                }
+
                 // A copy ends at a boundary of chunks, so that those that run side by side do not share clusters.
                 CopyAsync(cursor, bytes).Forget();
                 cursor += bytes;
-                await DelayAsync(Account(bytes));
+                waitEnd = clocks.NowNs(ClockType.Realtime) + Account(bytes);
             }
             else if (_inFlight > 0)
             {
@@ -178,7 +200,7 @@ public sealed class BackupJob : Job
             await WaitKickAsync();
         }
 
-        ShowProgress();
+        RefreshProgress();
         return _result;
     }
 
@@ -215,14 +237,16 @@ public sealed class BackupJob : Job
     {
         BlockGraph graph = Manager.Graph;
         _filter = await graph.InsertFilterAsync(new CopyBeforeWriteDriver(_copy), _backup.FilterName, _source, "file", _target);
+        ((CopyBeforeWriteDriver)_filter.Driver).BeginSnapshot();
         Use(_filter, "main node", BlockPermissions.None, BlockPermissions.All);
         Use(_target, "target", BlockPermissions.None, BlockPermissions.All);
     }
 
-    private void ShowProgress()
+    /// <inheritdoc/>
+    protected override void RefreshProgress()
     {
-        Progress = _copy.Copied;
-        Remaining = _copy.Left;
+        Advance(_copy.Copied - Progress);
+        SetRemaining(_copy.Remaining);
     }
 
     private void EndBitmap(bool succeeded)
@@ -244,6 +268,41 @@ public sealed class BackupJob : Job
         {
             _copy.MergeLeftInto(bitmap.Bits);
         }
+    }
+
+    // At a limit, data does not wait for zeroes.
+    private async IoTask<long> CountAlikeAsync(long offset, long bytes)
+    {
+        await _source.Loop.SwitchTo();
+        bytes = await _copy.CountAlikeAsync(offset, bytes);
+        await Manager.Graph.MainLoop.SwitchTo();
+        return bytes;
+    }
+
+    // What only the backing files have is not copied: everything else is counted before anything is.
+    private async IoTask<int> ForgetUnallocatedAsync()
+    {
+        for (long offset = 0; offset < _source.Length;)
+        {
+            await PausePointAsync();
+            if (IsForced)
+            {
+                return 0;
+            }
+
+            await _source.Loop.SwitchTo();
+            long bytes = await _copy.ForgetUnallocatedAsync(offset);
+            await Manager.Graph.MainLoop.SwitchTo();
+            if (bytes < 0)
+            {
+                return (int)bytes;
+            }
+
+            offset += bytes;
+        }
+
+        _copy.SkipsUnallocated = false;
+        return 0;
     }
 
     // What fails is left to copy, and fails once more in small steps.

@@ -21,6 +21,7 @@ public sealed class BlockCopy : IDisposable
     private readonly RangeLock _ranges = new();
     private readonly RangeCopier _copier;
     private readonly int _targetCluster;
+    private long _inFlight;
 
     /// <summary>Nothing is left to copy.</summary>
     public BlockCopy(BlockNode source, BlockNode target)
@@ -42,19 +43,31 @@ public sealed class BlockCopy : IDisposable
     public BlockNode? Bottom { get; init; }
 
     /// <summary>Only what is above <see cref="Bottom"/> is copied.</summary>
-    public bool SkipsUnallocated { get; init; }
+    public bool SkipsUnallocated { get; set; }
 
     /// <summary>Bytes that were copied.</summary>
     public long Copied { get; private set; }
 
-    /// <summary>Bytes left to copy.</summary>
+    /// <summary>Bytes left to copy that nobody copies now, in whole clusters.</summary>
     public long Left
     {
         get
         {
             lock (_gate)
             {
-                return Math.Min(_left.Count * _left.Granularity, _left.Length);
+                return _left.Count * _left.Granularity;
+            }
+        }
+    }
+
+    /// <summary>Bytes that are not copied yet, in whole clusters.</summary>
+    public long Remaining
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return (_left.Count * _left.Granularity) + _inFlight;
             }
         }
     }
@@ -121,11 +134,7 @@ public sealed class BlockCopy : IDisposable
         for (long at = start; result >= 0 && Take(ref at, end, Math.Max(RangeCopier.MaxBytes, Cluster), out long part);)
         {
             (result, isRead) = await CopyPartAsync(at, part);
-            if (result < 0)
-            {
-                Add(at, part);
-            }
-
+            Finish(at, part, result);
             at += part;
         }
 
@@ -133,15 +142,53 @@ public sealed class BlockCopy : IDisposable
         return (result, isRead);
     }
 
-    /// <summary>What was copied last is all zeroes, or was not to be copied: <see cref="SkipAsync"/> may find more of it.</summary>
+    /// <summary>What was copied last is all zeroes: <see cref="SkipAsync"/> may find more of it.</summary>
     public bool MaySkip => _copier.WasZero;
 
-    /// <summary>Copies the zeroes with which a range begins, or passes over what is not to be copied, in one piece.</summary>
+    /// <summary>
+    /// Finds out whether what follows an offset, a multiple of a cluster, is above <see cref="Bottom"/>; where it is not, it is not copied.
+    /// </summary>
+    /// <returns>For how many bytes, in whole clusters; or a negative errno.</returns>
+    public async IoTask<long> ForgetUnallocatedAsync(long offset)
+    {
+        long total = 0;
+        bool isAllocated = false;
+        while (!isAllocated && total < Cluster && offset + total < _left.Length)
+        {
+            BlockStatus status = await _source.StatusAboveAsync(Bottom, offset + total, _left.Length - offset - total, wantZero: false);
+            if (status.Result < 0)
+            {
+                return status.Result;
+            }
+
+            // A cluster of which a part is there is copied whole.
+            isAllocated = (status.Flags & BlockStatusFlags.Allocated) != 0;
+            total += Math.Max(status.Bytes, 1);
+        }
+
+        bool isRoundedUp = isAllocated || offset + total >= _left.Length;
+        total = (total + (isRoundedUp ? Cluster - 1 : 0)) / Cluster * Cluster;
+        if (!isAllocated)
+        {
+            Remove(offset, total);
+        }
+
+        return total;
+    }
+
+    /// <summary>For how many bytes of a range, in whole clusters, the source says the same of itself: a negative errno is left to the copy.</summary>
+    public async IoTask<long> CountAlikeAsync(long offset, long bytes)
+    {
+        BlockStatus status = await _source.StatusAboveAsync(null, offset, bytes);
+        return status.Result < 0 || status.Bytes >= bytes ? bytes : Math.Max(status.Bytes / Cluster * Cluster, Cluster);
+    }
+
+    /// <summary>Copies the zeroes with which a range begins in one piece.</summary>
     /// <returns>How many bytes, in whole clusters; or a negative errno.</returns>
     public async IoTask<long> SkipAsync(long offset)
     {
         long bytes = Math.Min(_left.Length - offset, RangeCopier.MaxZeroes);
-        bytes = await _copier.CountZeroesAsync(offset, bytes, Cluster, SkipsUnallocated ? Bottom : null, SkipsUnallocated);
+        bytes = await _copier.CountZeroesAsync(offset, bytes, Cluster);
         if (bytes == 0)
         {
             return 0;
@@ -152,15 +199,9 @@ public sealed class BlockCopy : IDisposable
         int result = 0;
         for (long at = offset; result >= 0 && Take(ref at, offset + bytes, RangeCopier.MaxZeroes, out long part); at += part)
         {
-            result = SkipsUnallocated ? 0 : await _copier.WriteZeroesAsync(at, part);
-            if (result < 0)
-            {
-                Add(at, part);
-            }
-            else
-            {
-                Copied += SkipsUnallocated ? 0 : part;
-            }
+            result = await _copier.WriteZeroesAsync(at, part);
+            Copied += result >= 0 ? WholeClusters(part) : 0;
+            Finish(at, part, result);
         }
 
         _ranges.Exit(offset, offset + bytes);
@@ -181,7 +222,22 @@ public sealed class BlockCopy : IDisposable
             }
 
             _left.Reset(offset, bytes);
+            _inFlight += WholeClusters(bytes);
             return true;
+        }
+    }
+
+    private long WholeClusters(long bytes) => (bytes + Cluster - 1) / Cluster * Cluster;
+
+    private void Finish(long offset, long bytes, int result)
+    {
+        lock (_gate)
+        {
+            _inFlight -= WholeClusters(bytes);
+            if (result < 0)
+            {
+                _left.Set(offset, bytes);
+            }
         }
     }
 
@@ -192,13 +248,12 @@ public sealed class BlockCopy : IDisposable
             BlockStatus status = await _source.StatusAboveAsync(Bottom, offset, bytes, wantZero: false);
             if (status.Result >= 0 && (status.Flags & BlockStatusFlags.Allocated) == 0 && status.Bytes >= bytes)
             {
-                _copier.WasZero = true;
                 return (0, false);
             }
         }
 
         (int Result, bool IsRead) copied = await _copier.CopyAsync(offset, bytes, IsCompressing ? _targetCluster : 0);
-        Copied += copied.Result >= 0 ? bytes : 0;
+        Copied += copied.Result >= 0 ? WholeClusters(bytes) : 0;
         return copied;
     }
 }

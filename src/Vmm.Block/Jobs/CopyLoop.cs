@@ -25,7 +25,7 @@ public abstract class CopyLoop(JobManager manager, JobType type, JobSettings set
     protected async IoTask<int> LoopAsync(long length)
     {
         int first = 0;
-        Remaining = length;
+        SetRemaining(length);
         long delay = 0;
         for (long offset = 0; offset < length;)
         {
@@ -64,8 +64,7 @@ public abstract class CopyLoop(JobManager manager, JobType type, JobSettings set
 
             bytes = result < 0 && bytes <= 0 ? Math.Min(ChunkBytes, length - offset) : bytes;
             offset += bytes;
-            Progress += bytes;
-            Remaining -= bytes;
+            Advance(bytes);
             delay = isWanted ? Account(bytes) : 0;
         }
 

@@ -18,15 +18,14 @@ internal sealed class ImageJob(JobManager manager, JobType type, string id, Func
     /// <inheritdoc/>
     protected override async IoTask<int> RunAsync()
     {
-        Remaining = 1;
+        SetRemaining(1);
         try
         {
             await Manager.Graph.ChangeAsync(work);
         }
         finally
         {
-            Progress = 1;
-            Remaining = 0;
+            Advance(1);
         }
 
         return 0;

@@ -114,10 +114,9 @@ public abstract partial class Job
         await CleanAsync();
         if (IsBlockJob)
         {
-            long total = Progress + Remaining;
             _manager.Events.Emit(IsForced
-                ? new BlockJobCancelledEvent(Type, Id, total, Progress, Speed)
-                : new BlockJobCompletedEvent(Type, Id, total, Progress, Speed, Error));
+                ? new BlockJobCancelledEvent(Type, Id, Total, Progress, Speed)
+                : new BlockJobCompletedEvent(Type, Id, Total, Progress, Speed, Error));
         }
 
         SetStatus(JobStatus.Concluded);

@@ -34,8 +34,10 @@ public abstract partial class Job : IBlockParent
     private readonly List<BlockNode> _blocked = [];
     private readonly List<BlockNode> _filled = [];
     private int _pauses;
+    private int _pausesSoFar;
     private bool _isUserPaused;
     private bool _isHeld;
+    private long _sliceStartNs;
     private long _sliceEndNs;
     private long _sliceBytes;
 
@@ -62,10 +64,10 @@ public abstract partial class Job : IBlockParent
     public JobStatus Status { get; private set; }
 
     /// <summary>Work done.</summary>
-    public long Progress { get; protected set; }
+    public long Progress { get; private set; }
 
-    /// <summary>Work left, as known now.</summary>
-    public long Remaining { get; protected set; }
+    /// <summary>Work done and left, as it was known when that was last looked at.</summary>
+    public long Total { get; private set; }
 
     /// <summary>Bytes per second; 0 for no limit.</summary>
     public long Speed { get; private set; }
@@ -112,22 +114,22 @@ public abstract partial class Job : IBlockParent
     protected JobManager Manager => _manager;
 
     /// <summary>As query-jobs shows it.</summary>
-    public JobInfo Info => new()
+    public JobInfo Info => Refreshed(() => new JobInfo
     {
         Id = Id,
         Type = Type,
         Status = Status,
         CurrentProgress = Progress,
-        TotalProgress = Progress + Remaining,
+        TotalProgress = Total,
         Error = Error,
-    };
+    });
 
     /// <summary>As query-block-jobs shows it.</summary>
-    public BlockJobInfo BlockInfo => new()
+    public BlockJobInfo BlockInfo => Refreshed(() => new BlockJobInfo
     {
         Type = JobTypeQapi.ToWire(Type),
         Device = Id,
-        Len = Progress + Remaining,
+        Len = Total,
         Offset = Progress,
         Busy = IsAtWork,
         Paused = IsPausing,
@@ -138,7 +140,7 @@ public abstract partial class Job : IBlockParent
         AutoFinalize = Settings.AutoFinalize,
         AutoDismiss = Settings.AutoDismiss,
         Error = Error,
-    };
+    });
 
     /// <summary>Refuses a verb that the state does not take.</summary>
     /// <exception cref="QapiException">It does not.</exception>
@@ -277,6 +279,7 @@ public abstract partial class Job : IBlockParent
     public void DrainBegin()
     {
         _pauses++;
+        _pausesSoFar++;
         Kick();
         if (IsStarted && !IsAtWork && !IsBusy && !IsDone)
         {
@@ -308,6 +311,17 @@ public abstract partial class Job : IBlockParent
 
     /// <summary>The work. 0 or a negative errno; a <see cref="QapiException"/> says more.</summary>
     protected abstract IoTask<int> RunAsync();
+
+    /// <summary>Has <see cref="Progress"/> and <see cref="Total"/> say what is known now, where the work does not do so by itself.</summary>
+    protected virtual void RefreshProgress()
+    {
+    }
+
+    /// <summary>Work has been done.</summary>
+    protected void Advance(long bytes) => Progress += bytes;
+
+    /// <summary>So much work is left.</summary>
+    protected void SetRemaining(long bytes) => Total = Progress + bytes;
 
     /// <summary>An operator wants its result.</summary>
     protected virtual void OnComplete() => throw new QapiException($"The active block job '{Id}' cannot be completed");
@@ -372,7 +386,7 @@ public abstract partial class Job : IBlockParent
     protected void BecomeReady()
     {
         SetStatus(JobStatus.Ready);
-        _manager.Events.Emit(new BlockJobReadyEvent(Type, Id, Progress + Remaining, Progress, Speed));
+        _manager.Events.Emit(new BlockJobReadyEvent(Type, Id, Total, Progress, Speed));
     }
 
     /// <summary>Pauses if somebody wants that.</summary>
@@ -433,17 +447,20 @@ public abstract partial class Job : IBlockParent
     }
 
     /// <summary>Waits for all of a time that the limit demands, unless the limit changes or the job is to end.</summary>
-    protected async IoTask DelayAsync(long ns)
+    /// <param name="ns">The time.</param>
+    /// <param name="outlastsPause">A pause is a part of the wait; else it ends the wait.</param>
+    protected async IoTask DelayAsync(long ns, bool outlastsPause = false)
     {
         Clocks clocks = Manager.Graph.MainLoop.Clocks;
         long end = clocks.NowNs(ClockType.Realtime) + ns;
         long speed = Speed;
+        int paused = _pausesSoFar;
         do
         {
             await SleepAsync(ns);
             ns = end - clocks.NowNs(ClockType.Realtime);
         }
-        while (ns > 0 && speed == Speed && !IsForced);
+        while (ns > 0 && speed == Speed && !IsForced && (outlastsPause || paused == _pausesSoFar));
     }
 
     /// <summary>Waits until something has changed, paused or not.</summary>
@@ -463,6 +480,7 @@ public abstract partial class Job : IBlockParent
         long now = Manager.Graph.MainLoop.Clocks.NowNs(ClockType.Realtime);
         if (now >= _sliceEndNs)
         {
+            _sliceStartNs = now;
             _sliceEndNs = now + SliceNs;
             _sliceBytes = 0;
         }
@@ -474,9 +492,8 @@ public abstract partial class Job : IBlockParent
             return 0;
         }
 
-        // A request larger than a slice's share takes several.
-        long slices = (long)(_sliceBytes / quota);
-        _sliceEndNs += (slices - 1) * SliceNs;
+        // What is more than a slice's share makes the slice longer.
+        _sliceEndNs = _sliceStartNs + (long)Math.Min(_sliceBytes / quota * SliceNs, long.MaxValue / 4);
         return Math.Max(_sliceEndNs - now, 0);
     }
 
@@ -506,6 +523,12 @@ public abstract partial class Job : IBlockParent
         }
 
         return action;
+    }
+
+    private T Refreshed<T>(Func<T> info)
+    {
+        RefreshProgress();
+        return info();
     }
 
     // A job that sleeps is paused at once, and goes on at once: the operator's command is answered after the change is told.

@@ -18,7 +18,7 @@ internal sealed class MirrorDirty(long length, long granularity) : IWriteObserve
         {
             lock (_gate)
             {
-                return Math.Min(_bits.Count * _bits.Granularity, _bits.Length);
+                return _bits.Count * _bits.Granularity;
             }
         }
     }
@@ -101,6 +101,15 @@ internal sealed class MirrorDirty(long length, long granularity) : IWriteObserve
         {
             _bits.Set(offset, bytes);
             _cursor = offset;
+        }
+    }
+
+    /// <summary>True when a granule is to be copied.</summary>
+    public bool IsDirty(long offset)
+    {
+        lock (_gate)
+        {
+            return _bits[offset];
         }
     }
 

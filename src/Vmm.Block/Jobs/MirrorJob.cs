@@ -1,4 +1,5 @@
 using Vmm.Block.Backend;
+using Vmm.Block.Bitmaps;
 using Vmm.Block.Drivers;
 using Vmm.Block.Graph;
 using Vmm.EventLoop.Tasks;
@@ -28,6 +29,9 @@ public sealed record MirrorSettings
 
     /// <summary>The target must become read-only again when its job ends without result.</summary>
     public bool MakesTargetReadOnly { get; init; }
+
+    /// <summary>What the target has is not to be seen any more, even where the source has nothing of its own.</summary>
+    public bool ClearsTarget { get; init; }
 
     /// <summary>Zeroes may be made by unmapping.</summary>
     public bool Unmaps { get; init; } = true;
@@ -63,6 +67,9 @@ public sealed partial class MirrorJob : Job
     private readonly RangeCopier _copier;
     private readonly List<(long Start, long End)> _copying = [];
     private readonly MirrorTopDriver _filter;
+    private readonly JobBitmap _view;
+    private long _runEnd;
+    private bool _continuesRun;
     private bool _isFrozen;
     private long _bytesInFlight;
     private long _taken;
@@ -81,6 +88,7 @@ public sealed partial class MirrorJob : Job
         _copier = new RangeCopier(source, target, mirror.Unmaps ? BlockRequestFlags.MayUnmap : BlockRequestFlags.None);
         _target = new BlockBackend(manager.Graph, "") { IsWriteCacheEnabled = true };
         _dirty = new MirrorDirty(source.Length, mirror.Granularity);
+        _view = new JobBitmap(() => _dirty.Bytes, mirror.Granularity, isRecording: true);
         _dirty.Written = () => manager.Graph.MainLoop.RunOrPost(Kick);
     }
 
@@ -124,6 +132,7 @@ public sealed partial class MirrorJob : Job
         }
 
         source.AddObserver(job._dirty);
+        source.AddView(job._view);
         job.Fill(target);
         if (mirror.IsWriteBlocking)
         {
@@ -167,7 +176,7 @@ public sealed partial class MirrorJob : Job
             }
 
             long dirty = _dirty.Bytes;
-            Remaining = dirty + _bytesInFlight;
+            SetRemaining(dirty + _bytesInFlight);
             if (dirty == 0 && _copying.Count == 0)
             {
                 if (!IsReady)
@@ -200,7 +209,8 @@ public sealed partial class MirrorJob : Job
                 continue;
             }
 
-            if (Account(bytes) is > 0 and long delay)
+            // What is dirty in one piece is not torn apart by a limit.
+            if (Account(bytes) is > 0 and long delay && !_continuesRun)
             {
                 await DelayAsync(delay);
             }
@@ -211,7 +221,7 @@ public sealed partial class MirrorJob : Job
             await WaitKickAsync();
         }
 
-        Remaining = _dirty.Bytes;
+        SetRemaining(_dirty.Bytes);
         return _result;
     }
 
@@ -257,6 +267,7 @@ public sealed partial class MirrorJob : Job
         EndUses();
         Unfreeze();
         _source.RemoveObserver(_dirty);
+        _source.RemoveView(_view);
         _target.Remove();
         Manager.Graph.ReplaceNode(_top, _source);
         if (_isDraining)
@@ -278,15 +289,32 @@ public sealed partial class MirrorJob : Job
 
     private async IoTask MarkInitialAsync()
     {
-        BlockNode? below = _mirror.IsCommit ? _targetNode : _mirror.Sync == MirrorSyncMode.Top ? _source.SkipFilters.Backing?.Node : null;
-        if (_mirror.Sync == MirrorSyncMode.Full || (_mirror.Sync == MirrorSyncMode.Top && below is null))
+        if (_mirror.Sync == MirrorSyncMode.None)
         {
-            _dirty.Add(0, _source.Length);
             return;
         }
 
-        for (long offset = 0; _mirror.Sync == MirrorSyncMode.Top && offset < _source.Length && !IsForced;)
+        if (_mirror.ClearsTarget)
         {
+            if (_targetNode.Options.Discard != Options.DiscardMode.Unmap || (_targetNode.Driver.SupportedZeroFlags & BlockRequestFlags.MayUnmap) == 0)
+            {
+                // Zeroes cost as much as data there.
+                _dirty.Add(0, _source.Length);
+                return;
+            }
+
+            await ClearTargetAsync();
+        }
+
+        BlockNode? below = _mirror.IsCommit ? _targetNode : _mirror.Sync == MirrorSyncMode.Top ? _source.SkipFilters.Backing?.Node : null;
+        for (long offset = 0; offset < _source.Length && _result >= 0;)
+        {
+            await PausePointAsync();
+            if (IsForced)
+            {
+                return;
+            }
+
             await _source.Loop.SwitchTo();
             BlockStatus status = await _source.StatusAboveAsync(below, offset, _source.Length - offset, wantZero: false);
             await Manager.Graph.MainLoop.SwitchTo();
@@ -302,7 +330,33 @@ public sealed partial class MirrorJob : Job
             }
 
             offset += Math.Max(status.Bytes, 1);
+        }
+    }
+
+    private async IoTask ClearTargetAsync()
+    {
+        for (long offset = 0; offset < _source.Length && _result >= 0;)
+        {
             await PausePointAsync();
+            if (IsForced)
+            {
+                return;
+            }
+
+            long bytes = Math.Min(_source.Length - offset, RangeCopier.MaxZeroes);
+            await _source.Loop.SwitchTo();
+            int result = await _copier.WriteZeroesAsync(offset, bytes);
+            await Manager.Graph.MainLoop.SwitchTo();
+            if (result < 0)
+            {
+                _dirty.Add(offset, bytes);
+                if (HandleError(_mirror.OnTargetError, isRead: false, result) == JobErrorAction.Report)
+                {
+                    _result = result;
+                }
+            }
+
+            offset += bytes;
         }
     }
 
@@ -360,6 +414,12 @@ public sealed partial class MirrorJob : Job
 
         _copying.Add((offset, offset + bytes));
         _bytesInFlight += bytes;
+        if (!_continuesRun)
+        {
+            _runEnd = offset + _mirror.BufferBytes;
+        }
+
+        _continuesRun = offset + bytes < _runEnd && _dirty.IsDirty(offset + bytes);
         CopyAsync(offset, bytes).Forget();
         return true;
     }
@@ -395,7 +455,7 @@ public sealed partial class MirrorJob : Job
         _bytesInFlight -= bytes;
         if (result >= 0)
         {
-            Progress += copied;
+            Advance(copied);
             if (copied < bytes)
             {
                 _dirty.GiveBack(offset + copied, bytes - copied);

@@ -26,7 +26,7 @@ internal sealed class RangeCopier(BlockNode source, BlockNode target, BlockReque
     internal int BufferBytes { get; init; } = MaxBytes;
 
     /// <summary>The range that was copied last has nothing but zeroes; more of them may follow.</summary>
-    internal bool WasZero { get; set; }
+    internal bool WasZero { get; private set; }
 
     /// <summary>Copies a range.</summary>
     /// <param name="offset">Where it begins in both.</param>
@@ -74,17 +74,14 @@ internal sealed class RangeCopier(BlockNode source, BlockNode target, BlockReque
         return (result, isRead);
     }
 
-    /// <summary>Bytes of zeroes, or of nothing that is to be copied, with which a range of the source begins, in whole pieces.</summary>
+    /// <summary>Bytes of zeroes with which a range of the source begins, in whole pieces.</summary>
     /// <param name="offset">Where it begins.</param>
     /// <param name="bytes">How long it is.</param>
     /// <param name="piece">A power of two.</param>
-    /// <param name="bottom">Where what is to be copied ends in the chain of backing files.</param>
-    /// <param name="skipsUnallocated">What is not above the bottom counts, instead of zeroes.</param>
-    internal async IoTask<long> CountZeroesAsync(long offset, long bytes, long piece, BlockNode? bottom = null, bool skipsUnallocated = false)
+    internal async IoTask<long> CountZeroesAsync(long offset, long bytes, long piece)
     {
-        BlockStatus status = await source.StatusAboveAsync(bottom, offset, bytes, wantZero: !skipsUnallocated);
-        bool counts = skipsUnallocated ? (status.Flags & BlockStatusFlags.Allocated) == 0 : (status.Flags & BlockStatusFlags.Zero) != 0;
-        WasZero = status.Result >= 0 && counts && status.Bytes >= MaxBytes;
+        BlockStatus status = await source.StatusAboveAsync(null, offset, bytes);
+        WasZero = status.Result >= 0 && (status.Flags & BlockStatusFlags.Zero) != 0 && status.Bytes >= MaxBytes;
         return !WasZero ? 0 : status.Bytes >= bytes ? bytes : status.Bytes & -piece;
     }
 

@@ -137,7 +137,7 @@ internal sealed class BackupAction(JobManager jobs, BlockdevBackup backup) : Tra
         CheckPerf(backup.XPerf);
         return new BackupSettings
         {
-            Sync = sync == MirrorSyncMode.Top && source.SkipFilters.Backing is null ? MirrorSyncMode.Full : sync,
+            Sync = sync,
             Bitmap = bitmap,
             BitmapMode = mode ?? BitmapSyncMode.OnSuccess,
             IsCompressing = backup.Compress ?? false,

@@ -198,21 +198,21 @@ public sealed class BlockQueryCommands(BlockGraph graph, BlockBackends backends)
 
     private static List<BlockDirtyInfo>? DescribeBitmaps(BlockNode node)
     {
-        if (node.Bitmaps.Count == 0)
+        if (node.BitmapViews.Count == 0)
         {
             return null;
         }
 
         // Newest first.
         List<BlockDirtyInfo> bitmaps = [];
-        for (int i = node.Bitmaps.Count - 1; i >= 0; i--)
+        for (int i = node.BitmapViews.Count - 1; i >= 0; i--)
         {
-            Bitmaps.DirtyBitmap bitmap = node.Bitmaps[i];
+            Bitmaps.IBitmapView bitmap = node.BitmapViews[i];
             bitmaps.Add(new BlockDirtyInfo
             {
                 Name = bitmap.Name,
-                Count = bitmap.Bits.Count * bitmap.Bits.Granularity,
-                Granularity = bitmap.Bits.Granularity,
+                Count = bitmap.DirtyBytes,
+                Granularity = bitmap.Granularity,
                 Recording = bitmap.IsEnabled,
                 Busy = bitmap.IsBusy,
                 Persistent = bitmap.IsPersistent,

@@ -37,14 +37,16 @@ internal sealed class DriveBackupAction(JobManager jobs, DriveBackup backup) : T
         }
 
         bool isNone = backup.Sync == MirrorSyncMode.None;
-        BlockNode target = await ImageMaker.OpenAsync(jobs.Graph, backup.Target, format, null, hasBacking: !isNone);
+        BlockNode target = await ImageMaker.OpenAsync(jobs.Graph, backup.Target, format, null, hasBacking: !isNone, source, isSparse: true);
         _target = target;
         if (isNone && target.Driver.SupportsBacking)
         {
             await jobs.Graph.SetBackingAsync(target, source);
         }
 
-        _job = await BackupAction.StartAsync(jobs, backup, source, target, transaction);
+        // Without a backing file there is nothing below that the new image could be based on.
+        DriveBackup asked = backup.Sync == MirrorSyncMode.Top && below is null ? backup with { Sync = MirrorSyncMode.Full } : backup;
+        _job = await BackupAction.StartAsync(jobs, asked, source, target, transaction);
     }
 
     /// <inheritdoc/>

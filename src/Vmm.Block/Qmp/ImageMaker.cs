@@ -16,9 +16,18 @@ internal static class ImageMaker
     /// <param name="format">Format; null when its contents must tell.</param>
     /// <param name="nodeName">Name of the node; null for a generated one.</param>
     /// <param name="hasBacking">The backing file that it names is opened as well.</param>
-    internal static IoTask<BlockNode> OpenAsync(BlockGraph graph, string path, string? format, string? nodeName, bool hasBacking)
+    /// <param name="source">Caching and discards are those of this node.</param>
+    /// <param name="isSparse">Zeroes take no space in it, wherever they come from.</param>
+    internal static IoTask<BlockNode> OpenAsync(
+        BlockGraph graph, string path, string? format, string? nodeName, bool hasBacking, BlockNode source, bool isSparse)
     {
-        QDict options = new() { ["discard"] = "unmap" };
+        QDict options = [];
+        if (isSparse)
+        {
+            options["discard"] = "unmap";
+            options["detect-zeroes"] = "unmap";
+        }
+
         if (!hasBacking && format != "raw")
         {
             options["backing"] = QNull.Instance;
@@ -34,7 +43,7 @@ internal static class ImageMaker
             options["node-name"] = nodeName;
         }
 
-        return graph.OpenImageAsync(path, options, new NodeOptions());
+        return graph.OpenImageAsync(path, options, source.Options with { IsReadOnly = false, IsForceShare = false, DetectZeroes = DetectZeroesMode.Off });
     }
 
     /// <summary>Makes an image of a size.</summary>

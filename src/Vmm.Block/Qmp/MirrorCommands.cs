@@ -63,6 +63,7 @@ public sealed class MirrorCommands(JobManager jobs)
             JobId = jobId,
             FilterNodeName = filterNodeName,
             CopyMode = copyMode,
+            ClearsTarget = sync == MirrorSyncMode.Full,
             AutoFinalize = autoFinalize,
             AutoDismiss = autoDismiss,
         };
@@ -111,7 +112,7 @@ public sealed class MirrorCommands(JobManager jobs)
             await ImageMaker.MakeAsync(jobs.Graph, target, made!, source.Length, named?.Filename, named?.Driver.FormatName);
         }
 
-        BlockNode destination = await ImageMaker.OpenAsync(jobs.Graph, target, made, nodeName, hasBacking: false);
+        BlockNode destination = await ImageMaker.OpenAsync(jobs.Graph, target, made, nodeName, hasBacking: false, source, isSparse: false);
         MirrorRequest request = new()
         {
             Device = device,
@@ -124,6 +125,7 @@ public sealed class MirrorCommands(JobManager jobs)
             BufSize = bufSize,
             JobId = jobId,
             CopyMode = copyMode,
+            ClearsTarget = copied == MirrorSyncMode.Full && (!isMade || !destination.Driver.HasZeroInit || destination.Backing is not null),
             Unmap = unmap,
             AutoFinalize = autoFinalize,
             AutoDismiss = autoDismiss,
@@ -245,6 +247,7 @@ public sealed class MirrorCommands(JobManager jobs)
                 : request.Granularity.Value,
             BufferBytes = request.BufSize is null or 0 ? DefaultBufferBytes : request.BufSize.Value,
             IsWriteBlocking = request.CopyMode == MirrorCopyMode.WriteBlocking,
+            ClearsTarget = request.ClearsTarget,
             Unmaps = request.Unmap ?? true,
             BeforePivot = beforePivot,
             OnSourceError = request.OnSourceError ?? BlockdevOnError.Report,
@@ -277,6 +280,8 @@ public sealed class MirrorCommands(JobManager jobs)
         public string? FilterNodeName { get; init; }
 
         public MirrorCopyMode? CopyMode { get; init; }
+
+        public bool ClearsTarget { get; init; }
 
         public bool? Unmap { get; init; }
 

@@ -29,12 +29,33 @@ public sealed class QemuIoHmpCommands(BlockGraph graph, BlockBackends backends, 
 
         try
         {
-            await _runner.RunAsync(backend, command, context, () => own?.Remove());
+            if (await _runner.RunAsync(backend, command, context, () => own?.Remove()))
+            {
+                return;
+            }
         }
         catch (QapiException e)
         {
             context.PrintLine(e.Desc);
-            own?.Remove();
         }
+
+        await EndUseAsync(own);
+    }
+
+    // Whoever else uses the node, a job above all, is told to pause, and twice: for what was asked and for the end of the use.
+    private static async Task EndUseAsync(BlockBackend? own)
+    {
+        if (own?.Root is not { } node)
+        {
+            return;
+        }
+
+        for (int i = 0; i < 2; i++)
+        {
+            await node.DrainAsync();
+            node.DrainEnd();
+        }
+
+        own.Remove();
     }
 }
