@@ -88,10 +88,9 @@ internal static class OptionText
         {
             property.Set!(target, new PropertyInput(property.Name, value, isKeyval: true));
         }
-        catch (QapiException e) when (e.Desc.EndsWith(" expects integer", StringComparison.Ordinal))
+        catch (QapiException e) when (e.Fault is { Kind: QapiFaultKind.WrongValue, Detail: "integer" })
         {
-            string kind = property.Type.StartsWith("uint", StringComparison.Ordinal) ? "uint64" : "int64";
-            throw new QapiException(e.Desc[..^"integer".Length] + kind);
+            throw new QapiException(e.Fault with { Detail = property.Type.StartsWith("uint", StringComparison.Ordinal) ? "uint64" : "int64" });
         }
     }
 }

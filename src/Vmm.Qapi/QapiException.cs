@@ -19,6 +19,42 @@ public enum QapiErrorClass
     KVMMissingCap,
 }
 
+/// <summary>What can be wrong with one parameter.</summary>
+public enum QapiFaultKind
+{
+    /// <summary>It is required and absent.</summary>
+    Missing,
+
+    /// <summary>It is not in the schema.</summary>
+    Unexpected,
+
+    /// <summary>It has another type; the detail is the one that it should have.</summary>
+    WrongType,
+
+    /// <summary>Its value is none that it takes; the detail says what it takes.</summary>
+    WrongValue,
+
+    /// <summary>It is not a value of its enumeration; the detail is what it is.</summary>
+    WrongEnum,
+}
+
+/// <summary>What is wrong with one parameter.</summary>
+/// <param name="Kind">Kind.</param>
+/// <param name="Path">Full path of the parameter.</param>
+/// <param name="Detail">More, as the kind says; empty for those that have nothing more to say.</param>
+public sealed record QapiFault(QapiFaultKind Kind, string Path, string Detail = "")
+{
+    /// <summary>The text on the wire.</summary>
+    public override string ToString() => Kind switch
+    {
+        QapiFaultKind.Missing => $"Parameter '{Path}' is missing",
+        QapiFaultKind.Unexpected => $"Parameter '{Path}' is unexpected",
+        QapiFaultKind.WrongType => $"Invalid parameter type for '{Path}', expected: {Detail}",
+        QapiFaultKind.WrongValue => $"Parameter '{Path}' expects {Detail}",
+        _ => $"Parameter '{Path}' does not accept value '{Detail}'",
+    };
+}
+
 /// <summary>
 /// A request of an operator (command line, QMP, HMP) cannot be carried out; nothing has changed. Class and message go on the wire unchanged.
 /// </summary>
@@ -28,6 +64,13 @@ public sealed class QapiException : Exception
     public QapiException(string desc)
         : this(QapiErrorClass.GenericError, desc)
     {
+    }
+
+    /// <summary>An error of class GenericError about one parameter.</summary>
+    public QapiException(QapiFault fault)
+        : this(fault.ToString())
+    {
+        Fault = fault;
     }
 
     /// <summary>An error of any class.</summary>
@@ -47,6 +90,9 @@ public sealed class QapiException : Exception
     /// <summary>The text on the wire.</summary>
     public string Desc => Message;
 
+    /// <summary>What is wrong with one parameter; null where that is not all that is wrong.</summary>
+    public QapiFault? Fault { get; }
+
     /// <summary>Further lines for humans, shown after the message on terminals.</summary>
     public string? Hint { get; }
 
@@ -61,25 +107,25 @@ public sealed class QapiException : Exception
     };
 
     /// <summary>A required member is absent.</summary>
-    public static QapiException MissingParameter(string path) => new($"Parameter '{path}' is missing");
+    public static QapiException MissingParameter(string path) => new(new QapiFault(QapiFaultKind.Missing, path));
 
     /// <summary>A member has the wrong JSON type.</summary>
     /// <param name="path">Full path of the member.</param>
     /// <param name="expected">"string", "boolean", "integer", "number", "object", "array", "null" or an alternate's name.</param>
     public static QapiException InvalidParameterType(string path, string expected) =>
-        new($"Invalid parameter type for '{path}', expected: {expected}");
+        new(new QapiFault(QapiFaultKind.WrongType, path, expected));
 
     /// <summary>A member that is not in the schema.</summary>
-    public static QapiException UnexpectedParameter(string path) => new($"Parameter '{path}' is unexpected");
+    public static QapiException UnexpectedParameter(string path) => new(new QapiFault(QapiFaultKind.Unexpected, path));
 
     /// <summary>A parameter that the called function does not know.</summary>
     public static QapiException InvalidParameter(string name) => new($"Invalid parameter '{name}'");
 
     /// <summary>A value outside of what a parameter takes.</summary>
-    public static QapiException InvalidParameterValue(string name, string expected) => new($"Parameter '{name}' expects {expected}");
+    public static QapiException InvalidParameterValue(string name, string expected) => new(new QapiFault(QapiFaultKind.WrongValue, name, expected));
 
     /// <summary>A string that is not a value of the parameter's enumeration.</summary>
-    public static QapiException InvalidEnumValue(string name, string value) => new($"Parameter '{name}' does not accept value '{value}'");
+    public static QapiException InvalidEnumValue(string name, string value) => new(new QapiFault(QapiFaultKind.WrongEnum, name, value));
 
     /// <summary>No device of that id; class DeviceNotFound.</summary>
     public static QapiException DeviceNotFound(string device) => new(QapiErrorClass.DeviceNotFound, $"Device '{device}' not found");

@@ -179,7 +179,7 @@ public sealed partial class BlockGraph
 
     /// <summary>Has an image say another name of its backing file; the image is made writable for that.</summary>
     /// <exception cref="QapiException">It cannot be written.</exception>
-    public async IoTask ChangeBackingNameAsync(BlockNode node, string? name, string? format)
+    public async IoTask ChangeBackingNameAsync(BlockNode node, string? name, string? format, string failure = "Could not change backing file")
     {
         bool wasReadOnly = node.IsReadOnly;
         await SetReadOnlyAsync(node, false);
@@ -200,7 +200,7 @@ public sealed partial class BlockGraph
 
         if (result < 0)
         {
-            throw new QapiException($"Could not change backing file: {BlockResult.Text(result)}");
+            throw new QapiException($"{failure}: {BlockResult.Text(result)}");
         }
     }
 }

@@ -240,9 +240,9 @@ internal static class ImageOptions
 
             return read;
         }
-        catch (QapiException e)
+        catch (QapiException e) when (e.Fault is not null)
         {
-            if (OptionTexts.Translate(e.Desc, text, isProtocol) is not { } translated)
+            if (OptionTexts.Translate(e.Fault, text, isProtocol) is not { } translated)
             {
                 throw;
             }

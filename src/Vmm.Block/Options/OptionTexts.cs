@@ -12,80 +12,62 @@ internal readonly record struct OptionFault(string Text, string? Unknown = null)
 /// </summary>
 internal static class OptionTexts
 {
-    private const string Parameter = "Parameter '";
-    private const string BadType = "Invalid parameter type for '";
     private const string Server = "server.";
 
-    /// <summary>What an error of the reader means; null where the reader's own words are right.</summary>
-    /// <param name="message">Of the reader.</param>
+    /// <summary>What a fault that the reader has found means; null where the reader's own words are right.</summary>
+    /// <param name="fault">The reader's.</param>
     /// <param name="options">What was read.</param>
     /// <param name="isProtocol">They are those of a file or the like.</param>
-    internal static OptionFault? Translate(string message, QDict options, bool isProtocol)
+    internal static OptionFault? Translate(QapiFault fault, QDict options, bool isProtocol)
     {
         string driver = options.GetString("driver") ?? "";
-        if (Split(message, BadType, out string path, out string rest))
+        string path = fault.Path;
+        if (fault.Kind == QapiFaultKind.WrongType)
         {
-            if (driver == "nbd" && path == "server")
-            {
-                return new OptionFault("NBD server address missing");
-            }
-
-            return Find(options, path) is QDict or QList ? Unsupported(driver, path + FirstMember(Find(options, path)!), isProtocol) : null;
+            return driver == "nbd" && path == "server"
+                ? new OptionFault("NBD server address missing")
+                : Find(options, path) is QDict or QList ? Unsupported(driver, path + FirstMember(Find(options, path)!), isProtocol) : null;
         }
 
-        if (!Split(message, Parameter, out path, out rest))
+        if (driver == "nbd" && path.StartsWith(Server, StringComparison.Ordinal))
         {
-            return null;
+            return new OptionFault((fault with { Path = path[Server.Length..] }).ToString());
         }
 
         string last = path[(path.LastIndexOf('.') + 1)..];
-        if (driver == "nbd" && path.StartsWith(Server, StringComparison.Ordinal))
-        {
-            return new OptionFault(Parameter + path[Server.Length..] + "'" + rest);
-        }
-
         if (driver == "blkdebug" && Rule(path) is { } group)
         {
-            return rest switch
+            return fault.Kind switch
             {
-                " is unexpected" => new OptionFault($"[{group}] section doesn't support the option '{last}'", path),
-                " is missing" when last == "event" => new OptionFault("Missing event name for rule"),
-                _ => Scalar(driver, last, rest),
+                QapiFaultKind.Unexpected => new OptionFault($"[{group}] section doesn't support the option '{last}'", path),
+                QapiFaultKind.Missing when last == "event" => new OptionFault("Missing event name for rule"),
+                _ => Scalar(driver, fault with { Path = last }),
             };
         }
 
-        return rest switch
+        return fault.Kind switch
         {
-            " is unexpected" when Find(options, path) is { } value => Unsupported(driver, path + FirstMember(value), isProtocol),
-            " is missing" when path == "throttle-group" => new OptionFault("Please specify a throttle group"),
-            _ => Scalar(driver, last, rest),
+            QapiFaultKind.Unexpected when Find(options, path) is { } value => Unsupported(driver, path + FirstMember(value), isProtocol),
+            QapiFaultKind.Missing when path == "throttle-group" => new OptionFault("Please specify a throttle group"),
+            _ => Scalar(driver, fault with { Path = last }),
         };
     }
 
-    private static OptionFault? Scalar(string driver, string name, string rest)
+    private static OptionFault? Scalar(string driver, QapiFault fault)
     {
-        const string enumeration = " does not accept value '";
         if (driver == "copy-before-write")
         {
             return null;
         }
 
-        if (rest.StartsWith(enumeration, StringComparison.Ordinal))
+        return (fault.Kind, fault.Path, fault.Detail) switch
         {
-            string value = rest[enumeration.Length..^1];
-            return name switch
-            {
-                "overlap-check" or "template" => new OptionFault(
-                    $"Unsupported value '{value}' for qcow2 option 'overlap-check'. Allowed are any of the following: none, constant, cached, all"),
-                "format" or "type" => null,
-                _ => new OptionFault("invalid parameter value: " + value),
-            };
-        }
-
-        return rest switch
-        {
-            " expects integer" => new OptionFault($"{Parameter}{name}' expects a number"),
-            " expects 'on' or 'off'" => new OptionFault($"{Parameter}{name}'{rest}"),
+            (QapiFaultKind.WrongEnum, "overlap-check" or "template", var value) => new OptionFault(
+                $"Unsupported value '{value}' for qcow2 option 'overlap-check'. Allowed are any of the following: none, constant, cached, all"),
+            (QapiFaultKind.WrongEnum, "format" or "type", _) => null,
+            (QapiFaultKind.WrongEnum, _, var value) => new OptionFault("invalid parameter value: " + value),
+            (QapiFaultKind.WrongValue, _, "integer") => new OptionFault((fault with { Detail = "a number" }).ToString()),
+            (QapiFaultKind.WrongValue, _, "'on' or 'off'") => new OptionFault(fault.ToString()),
             _ => null,
         };
     }
@@ -102,21 +84,6 @@ internal static class OptionTexts
         int dot = path.IndexOf('.');
         string group = dot < 0 ? path : path[..dot];
         return group is "inject-error" or "set-state" && (dot >= 0 || path == "event") ? group : path is "event" or "iotype" ? "inject-error" : null;
-    }
-
-    private static bool Split(string message, string prefix, out string path, out string rest)
-    {
-        path = "";
-        rest = "";
-        int end = message.StartsWith(prefix, StringComparison.Ordinal) ? message.IndexOf('\'', prefix.Length) : -1;
-        if (end < 0)
-        {
-            return false;
-        }
-
-        path = message[prefix.Length..end];
-        rest = message[(end + 1)..];
-        return true;
     }
 
     private static QValue? Find(QValue at, string path)

@@ -156,15 +156,8 @@ public sealed class ChainCommands(JobManager jobs)
         }
 
         root.CheckNotInUse();
-        try
-        {
-            await jobs.Graph.ChangeBackingNameAsync(image, backingFile, image.Backing.Node.Driver.FormatName);
-        }
-        catch (QapiException e)
-        {
-            int colon = e.Desc.IndexOf(": ", StringComparison.Ordinal);
-            throw new QapiException($"Could not change backing file to '{backingFile}'{(colon < 0 ? "" : e.Desc[colon..])}");
-        }
+        await jobs.Graph.ChangeBackingNameAsync(
+            image, backingFile, image.Backing.Node.Driver.FormatName, $"Could not change backing file to '{backingFile}'");
     });
 
     private static QapiException NotInChain(string name) => new($"Can't find '{name}' in the backing chain");
@@ -194,16 +187,8 @@ public sealed class ChainCommands(JobManager jobs)
 
     private BlockNode FindRoot(string device)
     {
-        BlockNode node;
-        try
-        {
-            node = jobs.Graph.Lookup(device, device);
-        }
-        catch (QapiException e) when (e.Desc.StartsWith("Cannot find", StringComparison.Ordinal))
-        {
-            throw new QapiException(QapiErrorClass.DeviceNotFound, $"Device '{device}' not found");
-        }
-
+        // A drive without a medium is none for it.
+        BlockNode node = jobs.Graph.TryLookup(device) ?? throw QapiException.DeviceNotFound(device);
         return node.IsRoot ? node : throw new QapiException("Need a root block node");
     }
 
