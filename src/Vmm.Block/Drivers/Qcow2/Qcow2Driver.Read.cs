@@ -9,6 +9,8 @@ namespace Vmm.Block.Drivers.Qcow2;
 /// <content>Reads, and what ranges hold.</content>
 public sealed partial class Qcow2Driver
 {
+    private bool? _hasHoles;
+
     private bool _isCorruptionTold;
 
     // As many as run at once without waiting for each other; each has memory for three clusters.
@@ -40,9 +42,11 @@ public sealed partial class Qcow2Driver
             return BlockStatus.Error(result);
         }
 
+        bool mayHaveHoles = wantZero && extent.Kind == Qcow2Kind.Normal && await HasHolesAsync();
         BlockStatusFlags flags = extent.Kind switch
         {
             Qcow2Kind.Zero or Qcow2Kind.ZeroPlaced => BlockStatusFlags.Zero,
+            Qcow2Kind.Normal when mayHaveHoles => BlockStatusFlags.Data | BlockStatusFlags.Recurse,
             Qcow2Kind.Normal => BlockStatusFlags.Data,
             Qcow2Kind.Compressed => BlockStatusFlags.Data | BlockStatusFlags.Compressed,
             _ => BlockStatusFlags.None,
@@ -50,6 +54,23 @@ public sealed partial class Qcow2Driver
         return extent.Kind is Qcow2Kind.Normal or Qcow2Kind.ZeroPlaced or Qcow2Kind.UnallocatedPlaced
             ? new BlockStatus(flags | BlockStatusFlags.OffsetValid, extent.Bytes, extent.HostOffset, Data)
             : new BlockStatus(flags, extent.Bytes);
+    }
+
+    // Clusters that were allocated in advance are holes of the file until they are written. Where the file has next to no holes it is not asked
+    // about each range; holes of an encrypted image do not read as zeroes.
+    private async IoTask<bool> HasHolesAsync()
+    {
+        if (_hasHoles is { } known)
+        {
+            return known;
+        }
+
+        long allocated = _file.Node.Driver.GetAllocatedBytes();
+        long length = await _file.Node.Driver.GetLengthAsync();
+        bool hasHoles = _crypto is null && !Header.HasDataFile && allocated >= 0
+            && length - allocated > Math.Max(allocated / 9, 2L * Header.ClusterBytes);
+        _hasHoles = hasHoles;
+        return hasHoles;
     }
 
     private async IoTask<int> ReadPlaceAsync(long place, IoVectors data)

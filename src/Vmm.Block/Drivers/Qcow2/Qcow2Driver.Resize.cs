@@ -41,6 +41,7 @@ public sealed partial class Qcow2Driver
             }
 
             await WaitForAllAllocationsAsync(0, long.MaxValue >> 1);
+            _hasHoles = null;
             if (length < Header.Size)
             {
                 await ShrinkAsync(length, prealloc);
