@@ -102,6 +102,28 @@ public sealed class MirrorTests : BlockFixture
     }
 
     [Test]
+    public void AMirrorThatIsCompletedWhilePausedPivotsWhenItGoesOn()
+    {
+        (BlockBackend disk, string source, string target) = MakeDisk();
+        Mirror();
+        RunUntil(JobStatus.Ready);
+        _commands.BlockPause("m");
+        RunUntil(JobStatus.Standby);
+        byte[] model = File.ReadAllBytes(source);
+        Write(disk, model, new Random(2));
+        _commands.BlockComplete("m");
+        while (Loop.RunOnce(block: false))
+        {
+        }
+
+        Assert.That(_jobs.Find("m")!.Status, Is.EqualTo(JobStatus.Standby));
+        _commands.BlockResume("m");
+        RunUntilGone();
+        Assert.That(disk.Root!.Name, Is.EqualTo("dst"));
+        Assert.That(File.ReadAllBytes(target), Is.EqualTo(model));
+    }
+
+    [Test]
     public void ATargetWithoutSpaceFailsTheJobAndNotTheGuest()
     {
         (BlockBackend disk, string source, _) = MakeDisk(target: "{'driver': 'raw', 'node-name': 'dst', 'size': 4194304, 'file': {'driver': 'file', 'filename': '/dev/full'}}");

@@ -79,6 +79,7 @@ public sealed class BackupJob : Job
         {
             IsCompressing = backup.IsCompressing,
             SkipsUnallocated = backup.Sync == MirrorSyncMode.Top,
+            SkipsZeroes = backup.Sync == MirrorSyncMode.Full,
             Bottom = source.SkipFilters.Backing?.Node,
         };
     }

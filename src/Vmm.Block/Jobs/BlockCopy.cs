@@ -45,6 +45,12 @@ public sealed class BlockCopy : IDisposable
     /// <summary>Only what is above <see cref="Bottom"/> is copied.</summary>
     public bool SkipsUnallocated { get; set; }
 
+    /// <summary>Everything is copied: zeroes are left out where the target has them.</summary>
+    public bool SkipsZeroes
+    {
+        init => _copier.SkipsZeroes = value;
+    }
+
     /// <summary>Bytes that were copied.</summary>
     public long Copied { get; private set; }
 

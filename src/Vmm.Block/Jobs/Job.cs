@@ -24,7 +24,7 @@ public abstract partial class Job : IBlockParent
     // For each verb, the states in which it is taken, from Undefined to Null.
     private static readonly string[] s_verbs =
     [
-        "01111111000", "01111100000", "01111100000", "01111100000", "00001000000", "00000001000", "00000000010",
+        "01111111000", "01111100000", "01111100000", "01111100000", "00001100000", "00000001000", "00000000010",
     ];
 
     private readonly JobManager _manager;
@@ -251,7 +251,7 @@ public abstract partial class Job : IBlockParent
     public void Complete()
     {
         Check(JobVerb.Complete);
-        if (_isUserPaused || IsCancelled)
+        if (IsCancelled)
         {
             throw new QapiException($"The active block job '{Id}' cannot be completed");
         }

@@ -85,7 +85,11 @@ public sealed partial class MirrorJob : Job
         _top = top;
         _filter = (MirrorTopDriver)top.Driver;
         _targetNode = target;
-        _copier = new RangeCopier(source, target, mirror.Unmaps ? BlockRequestFlags.MayUnmap : BlockRequestFlags.None);
+        _copier = new RangeCopier(source, target, mirror.Unmaps ? BlockRequestFlags.MayUnmap : BlockRequestFlags.None)
+        {
+            // Before the pivot a target may get what is below it.
+            SkipsZeroes = mirror.Sync == MirrorSyncMode.Full && !mirror.IsCommit && mirror.BeforePivot is null,
+        };
         _target = new BlockBackend(manager.Graph, "") { IsWriteCacheEnabled = true };
         _dirty = new MirrorDirty(source.Length, mirror.Granularity);
         _view = new JobBitmap(() => _dirty.Bytes, mirror.Granularity, isRecording: true);

@@ -25,6 +25,9 @@ internal sealed class RangeCopier(BlockNode source, BlockNode target, BlockReque
     /// <summary>Most bytes that are read at once.</summary>
     internal int BufferBytes { get; init; } = MaxBytes;
 
+    /// <summary>Zeroes are not written where the target reads as zeroes already. Only for targets that are never put above other images.</summary>
+    internal bool SkipsZeroes { get; set; }
+
     /// <summary>The range that was copied last has nothing but zeroes; more of them may follow.</summary>
     internal bool WasZero { get; private set; }
 
@@ -47,7 +50,7 @@ internal sealed class RangeCopier(BlockNode source, BlockNode target, BlockReque
             if (status.Result >= 0 && (status.Flags & BlockStatusFlags.Zero) != 0)
             {
                 isRead = false;
-                result = await target.WriteZeroesAsync(offset + done, part, zeroFlags);
+                result = await WriteZeroesAsync(offset + done, part);
             }
             else
             {
@@ -86,7 +89,22 @@ internal sealed class RangeCopier(BlockNode source, BlockNode target, BlockReque
     }
 
     /// <summary>Writes zeroes to the target: 0 or a negative errno.</summary>
-    internal IoTask<int> WriteZeroesAsync(long offset, long bytes) => target.WriteZeroesAsync(offset, bytes, zeroFlags);
+    internal async IoTask<int> WriteZeroesAsync(long offset, long bytes)
+    {
+        while (SkipsZeroes && bytes > 0)
+        {
+            BlockStatus status = await target.StatusAboveAsync(null, offset, bytes);
+            if (status.Result < 0 || (status.Flags & BlockStatusFlags.Zero) == 0 || status.Bytes <= 0)
+            {
+                break;
+            }
+
+            offset += status.Bytes;
+            bytes -= Math.Min(bytes, status.Bytes);
+        }
+
+        return bytes == 0 ? 0 : await target.WriteZeroesAsync(offset, bytes, zeroFlags);
+    }
 
     /// <inheritdoc/>
     public void Dispose()

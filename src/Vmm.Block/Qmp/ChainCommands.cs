@@ -123,7 +123,8 @@ public sealed class ChainCommands(JobManager jobs)
             node.CheckNotInUse();
         }
 
-        if (below is null && bottom is null && backingFile is not null)
+        // The name is of the base: what is below a bottom has none.
+        if (below is null && backingFile is not null)
         {
             throw new QapiException("backing file specified, but streaming the entire chain");
         }

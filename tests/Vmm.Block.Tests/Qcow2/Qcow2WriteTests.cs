@@ -58,6 +58,32 @@ public sealed class Qcow2WriteTests : Qcow2Fixture
         AssertClean(path);
     }
 
+    [TestCase("compat=1.1", BlockRequestFlags.None)]
+    [TestCase("compat=1.1", BlockRequestFlags.MayUnmap)]
+    [TestCase("compat=0.10", BlockRequestFlags.MayUnmap)]
+    [TestCase("extended_l2=on", BlockRequestFlags.MayUnmap)]
+    public void ZeroesStayZeroesWhenAnImageComesAboveAnother(string options, BlockRequestFlags flags)
+    {
+        Create("base.qcow2", "1M");
+        Io(PathOf("base.qcow2"), "write -P 119 0 1M");
+        string path = Create("a.qcow2", "1M", options);
+        BlockNode node = OpenImage(path, Unmap);
+        Assert.That(Loop.RunUntil(node.WriteZeroesAsync(65536, 131072, flags)), Is.Zero);
+        if (!options.Contains("0.10", StringComparison.Ordinal))
+        {
+            // Zeroes are nothing that a discard could forget.
+            Assert.That(Loop.RunUntil(node.DiscardAsync(65536, 65536)), Is.Zero);
+        }
+
+        CloseNode(node);
+        Img("rebase", "-u", "-b", "base.qcow2", "-F", "qcow2", path);
+        byte[] model = new byte[1 << 20];
+        model.AsSpan().Fill(119);
+        model.AsSpan(65536, 131072).Clear();
+        Assert.That(Convert(path).AsSpan().SequenceEqual(model));
+        AssertClean(path);
+    }
+
     [TestCase("cluster_size=64k")]
     [TestCase("cluster_size=512")]
     [TestCase("extended_l2=on")]

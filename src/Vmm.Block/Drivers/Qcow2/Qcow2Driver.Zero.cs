@@ -130,29 +130,28 @@ public sealed partial class Qcow2Driver
         return result;
     }
 
+    // Zeroes are said also where nothing is below: the image may be put above another one later.
+    private bool NeedsTable(Qcow2Change change) =>
+        change is Qcow2Change.Zero or Qcow2Change.ZeroUnmap || (change == Qcow2Change.Discard && Node.Backing is not null);
+
     // To the end of the slice; to the end of the table where there is none and none is needed.
     private long StepFrom(long offset, Qcow2Change change)
     {
-        bool needsTable = change is Qcow2Change.Zero or Qcow2Change.ZeroUnmap && Node.Backing is not null;
-        long span = !needsTable && _mapping.SliceOffset(offset) == 0 ? _mapping.TableSpan : _mapping.SliceSpan;
+        long span = !NeedsTable(change) && _mapping.SliceOffset(offset) == 0 ? _mapping.TableSpan : _mapping.SliceSpan;
         return span - (offset & (span - 1));
     }
 
     private async IoTask<int> ChangeSliceAsync(long offset, long bytes, Qcow2Change change)
     {
-        bool isZero = change is Qcow2Change.Zero or Qcow2Change.ZeroUnmap;
-        if (_mapping.SliceOffset(offset) == 0)
+        // Version 2 cannot say zeroes.
+        if (change is Qcow2Change.Zero or Qcow2Change.ZeroUnmap && Header.Version < 3)
         {
-            // Nothing is allocated: nothing to forget, and without a backing file it is zero.
-            if (!isZero || Node.Backing is null)
-            {
-                return 0;
-            }
+            return BlockResult.NotSupported;
         }
 
-        if (isZero && Header.Version < 3)
+        if (_mapping.SliceOffset(offset) == 0 && !NeedsTable(change))
         {
-            return Node.Backing is null ? await ChangeSliceAsync(offset, bytes, Qcow2Change.Discard) : BlockResult.NotSupported;
+            return 0;
         }
 
         int result = await MarkStaleAsync();
@@ -197,7 +196,7 @@ public sealed partial class Qcow2Driver
             ulong entry = _mapping.Entry(slice, index);
             ulong bitmap = _mapping.Bitmap(slice, index);
             (ulong newEntry, ulong newBitmap) = part == clusterBytes
-                ? Whole(entry, change)
+                ? Whole(entry, bitmap, change)
                 : (entry, ZeroSubclusters(bitmap, inCluster, part));
             if (newEntry != entry || newBitmap != bitmap)
             {
@@ -224,7 +223,7 @@ public sealed partial class Qcow2Driver
         }
     }
 
-    private (ulong Entry, ulong Bitmap) Whole(ulong entry, Qcow2Change change)
+    private (ulong Entry, ulong Bitmap) Whole(ulong entry, ulong bitmap, Qcow2Change change)
     {
         bool isCompressed = (entry & Qcow2Format.Compressed) != 0;
         bool isAllocated = isCompressed || (entry & Qcow2Format.OffsetMask) != 0 || (Header.HasDataFile && (entry & Qcow2Format.Copied) != 0);
@@ -232,10 +231,10 @@ public sealed partial class Qcow2Driver
         {
             case Qcow2Change.DiscardFully:
                 return (0, 0);
-            case Qcow2Change.Discard when !isAllocated && Node.Backing is null && !_mapping.HasSubclusters:
-                return (entry, 0);
+            case Qcow2Change.Discard when !isAllocated && Node.Backing is null:
+                return (entry, bitmap);
             case Qcow2Change.Discard when _mapping.HasSubclusters:
-                return (0, isAllocated || Node.Backing is not null ? Qcow2Format.AllZero : 0);
+                return (0, Qcow2Format.AllZero);
             case Qcow2Change.Discard:
                 return (Header.Version >= 3 ? Qcow2Format.ZeroFlag : 0, 0);
             default:
