@@ -113,6 +113,8 @@ public sealed class ThrottleTests
     [TestCase("bps_max/iops_max require corresponding bps/iops values", 0, 0, 5, 1, 0)]
     [TestCase("bps_max/iops_max cannot be lower than bps/iops", 10, 0, 5, 1, 0)]
     [TestCase("burst length set without burst rate", 10, 0, 0, 2, 0)]
+    [TestCase("burst length set without burst rate", 10, 0, 0, -1, 0)]
+    [TestCase("burst length too high for this burst rate", 10, 0, 100, -1, 0)]
     [TestCase("the burst length cannot be 0", 10, 0, 0, 0, 0)]
     [TestCase("burst length too high for this burst rate", 10, 0, 1000000000000, 2000, 0)]
     [TestCase("iops size requires an iops value to be set", 10, 0, 0, 1, 512)]
@@ -193,6 +195,59 @@ public sealed class ThrottleTests
         {
             await member.PassAsync(isWrite: true, 512);
             done++;
+        }
+    }
+
+    [Test]
+    public void ADisabledMemberDoesNotWaitForTheTurnsOfOthers()
+    {
+        Clocks clocks = new();
+        clocks.UseManualVirtual();
+        using EventLoop.EventLoop loop = new("main", clocks);
+        loop.Bind();
+        clocks.ResumeVirtual();
+        ThrottleGroup group = new("g", clocks);
+        group.Configure(Limit(ThrottleBucket.IopsTotal, 10));
+        using ThrottleMember a = new(group, loop);
+        using ThrottleMember b = new(group, loop);
+        int ofA = 0;
+        int ofB = 0;
+        for (int i = 0; i < 4; i++)
+        {
+            RunA().Forget();
+            RunB().Forget();
+        }
+
+        int before = ofB;
+        a.Disable();
+        Step(1);
+        Assert.That(ofA, Is.EqualTo(4), "at once");
+        Assert.That(ofB, Is.EqualTo(before), "b has its limits still");
+        a.Enable();
+        Step(200);
+        Assert.That(ofB, Is.EqualTo(4));
+
+        void Step(int times)
+        {
+            for (int i = 0; i < times; i++)
+            {
+                clocks.StepVirtual(10_000_000);
+                while (loop.RunOnce(block: false))
+                {
+                }
+            }
+        }
+
+        async IoTask RunA()
+        {
+            await a.PassAsync(isWrite: true, 512);
+            ofA++;
+        }
+
+        async IoTask RunB()
+        {
+            await b.PassAsync(isWrite: true, 512);
+            ofB++;
         }
     }
 }

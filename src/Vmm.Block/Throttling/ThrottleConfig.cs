@@ -113,12 +113,13 @@ public sealed class ThrottleConfig
             throw new QapiException("the burst length cannot be 0");
         }
 
-        if (rate.BurstLength > 1 && rate.Max == 0)
+        // As unsigned numbers: a negative one is a great one.
+        if ((ulong)rate.BurstLength > 1 && rate.Max == 0)
         {
             throw new QapiException("burst length set without burst rate");
         }
 
-        if (rate.Max != 0 && rate.BurstLength > MaxValue / rate.Max)
+        if (rate.Max != 0 && (ulong)rate.BurstLength > (ulong)(MaxValue / rate.Max))
         {
             throw new QapiException("burst length too high for this burst rate");
         }

@@ -142,8 +142,20 @@ public sealed class ThrottleGroup
     {
         lock (_gate)
         {
-            _isArmed[direction] = false;
-            if (!member.WakeOne(direction))
+            if (!member.IsDisabled || _turn[direction] == member)
+            {
+                _isArmed[direction] = false;
+            }
+
+            bool isAny = member.WakeOne(direction);
+
+            // Without limits nothing waits, and least of all for the turns of others.
+            for (bool isMore = isAny && member.IsDisabled; isMore;)
+            {
+                isMore = member.WakeOne(direction);
+            }
+
+            if (!isAny)
             {
                 ScheduleNext(member, direction);
             }

@@ -108,7 +108,7 @@ public sealed class ThrottleGroupObject : QomObject, IUserCreatable
 
         if (member.Name.EndsWith("-length", StringComparison.Ordinal) && value > uint.MaxValue)
         {
-            throw new QapiException($"{input.Name} value must be in the range [0, {uint.MaxValue}]");
+            throw new QapiException($"{input.Name} value must be in therange [0, {uint.MaxValue}]");
         }
 
         _pending = member.Set(_pending, value);

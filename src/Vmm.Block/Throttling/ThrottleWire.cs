@@ -1,4 +1,5 @@
 using Vmm.ObjectModel.Qmp;
+using Vmm.Qapi;
 
 namespace Vmm.Block.Throttling;
 
@@ -61,6 +62,11 @@ internal static class ThrottleWire
         {
             if (given[i] is { } value)
             {
+                if (value > uint.MaxValue && Members[i].Name.EndsWith("-max-length", StringComparison.Ordinal))
+                {
+                    throw new QapiException($"{Members[i].Name} value must be in the range [0, {uint.MaxValue}]");
+                }
+
                 config = Members[i].Set(config, value);
             }
         }

@@ -153,7 +153,8 @@ public sealed partial class Qcow2Driver
     /// <summary>Stores all bitmaps that are to be kept. With the image's lock.</summary>
     private async IoTask StoreBitmapsAsync()
     {
-        List<DirtyBitmap> kept = [.. Node.Bitmaps.Where(static b => b.IsPersistent)];
+        // The newest comes first, as in images of QEMU.
+        List<DirtyBitmap> kept = [.. Node.Bitmaps.Where(static b => b.IsPersistent).Reverse()];
         if (kept.Count == 0 && _bitmapEntries.Count == 0)
         {
             return;
