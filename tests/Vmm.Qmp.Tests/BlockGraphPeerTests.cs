@@ -90,6 +90,27 @@ public sealed partial class BlockGraphPeerTests
             "{'execute': 'x-debug-query-block-graph'}");
     }
 
+    /// <summary>Names that are made of options show numbers as they were written, in QEMU's order of members.</summary>
+    [TestCase("driver=raw,file.driver=file,file.filename={FILE},offset=0x200,size=64k")]
+    [TestCase("file={FILE},format=raw,offset=512,size=65536")]
+    [TestCase("driver=null-co,size=65536,latency-ns=7")]
+    [TestCase("driver=null-co,latency-ns=7")]
+    [TestCase("driver=throttle,throttle-group=g,file.driver=null-co,file.size=64k,file.read-zeroes=off")]
+    [TestCase("file=json:{\"driver\":\"raw\",,\"size\":65536,,\"file\":{\"driver\":\"null-co\",,\"size\":\"131072\"}}")]
+    public void GeneratedNamesAreQemus(string drive)
+    {
+        string[] arguments = ["-object", "throttle-group,id=g", "-drive", "if=none,id=d," + drive.Replace("{FILE}", Filled("src"), StringComparison.Ordinal)];
+        string[] lines =
+        [
+            "{'execute': 'query-block'}",
+            "{'execute': 'blockdev-add', 'arguments': {'driver': 'null-co', 'node-name': 'n', 'size': 512, 'read-zeroes': false, 'latency-ns': 5} }",
+            "{'execute': 'blockdev-add', 'arguments': {'driver': 'blkdebug', 'node-name': 't', 'align': 512, 'image': 'n', "
+                + "'inject-error': [{'event': 'read_aio', 'once': true}]} }",
+            "{'execute': 'query-named-block-nodes'}",
+        ];
+        Assert.That(Ask(Monitored.Start(arguments), lines), Is.EqualTo(Ask(Monitored.StartQemu(arguments), lines)));
+    }
+
     /// <summary>The legacy encryption of qcow2 is for tools alone; its option is compared with the header before.</summary>
     [TestCase("encrypt.format=aes,encrypt.key-secret=s", "")]
     [TestCase("encrypt.format=aes,encrypt.key-secret=s", "'read-only': true, ")]

@@ -16,12 +16,14 @@ public sealed class NullDriver : BlockDriver
     private readonly long _bytes;
     private readonly long _latencyNs;
     private readonly bool _isZeroing;
+    private readonly BlockdevOptionsNull _options;
     private readonly Stack<Delay> _delays = new();
 
     /// <summary>As the options say.</summary>
     public NullDriver(string name, BlockdevOptionsNull options)
     {
         _name = name;
+        _options = options;
         _bytes = options.Size ?? DefaultBytes;
         _latencyNs = (long)Math.Min(options.LatencyNs ?? 0, long.MaxValue);
         _isZeroing = options.ReadZeroes ?? false;
@@ -38,24 +40,20 @@ public sealed class NullDriver : BlockDriver
     public override BlockRequestFlags SupportedWriteFlags => BlockRequestFlags.Fua | BlockRequestFlags.WriteUnchanged;
 
     /// <inheritdoc/>
-    public override string? ExactFilename => _isZeroing || _bytes != DefaultBytes || _latencyNs != 0 ? null : _name + "://";
+    public override string? ExactFilename => _options.Size is not null || _options.ReadZeroes is not null ? null : _name + "://";
 
     /// <inheritdoc/>
     public override void DescribeOptions(QDict options)
     {
-        if (_bytes != DefaultBytes)
+        if (_options.Size is not null)
         {
             options["size"] = _bytes;
         }
 
-        if (_latencyNs != 0)
+        // How long requests take is nothing that must stay for the contents to be the same.
+        if (_options.ReadZeroes is not null)
         {
-            options["latency-ns"] = _latencyNs;
-        }
-
-        if (_isZeroing)
-        {
-            options["read-zeroes"] = true;
+            options["read-zeroes"] = _isZeroing;
         }
     }
 

@@ -103,7 +103,7 @@ public sealed partial class BlockGraph
             int first = _order.Count;
             await OpenOtherChildrenAsync(options, common, others);
             BlockdevOptions complete = ImageOptions.Read(options, isProtocol: false);
-            return PutBefore(others, await OpenAsync(complete, inherited, new OpenHints(isProbed, backing)), first);
+            return PutBefore(others, await OpenAsync(complete, inherited, new OpenHints(isProbed, backing, options)), first);
         }
         catch (QapiException)
         {
@@ -124,7 +124,7 @@ public sealed partial class BlockGraph
         try
         {
             await OpenOtherChildrenAsync(options, common, others);
-            return PutBefore(others, await OpenAsync(ImageOptions.CompleteProtocol(DriverRegistry, name, options), inherited), first);
+            return PutBefore(others, await OpenAsync(ImageOptions.CompleteProtocol(DriverRegistry, name, options), inherited, new OpenHints(false, null, options)), first);
         }
         catch (QapiException)
         {

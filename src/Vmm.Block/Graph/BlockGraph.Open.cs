@@ -33,6 +33,7 @@ public sealed partial class BlockGraph
         {
             IsProbed = hints.IsProbed,
             BackingOptions = hints.Backing,
+            OptionTexts = hints.Texts,
             OwnOptions = (QDict)options.QapiToValue(),
         };
         bool isOpened = false;

@@ -56,6 +56,9 @@ public sealed partial class BlockNode : IBlockParent
     /// <summary>The options as they were given.</summary>
     internal QDict? OwnOptions { get; set; }
 
+    /// <summary>The options as they were given where that was text: numbers are told as they were written. Null for none.</summary>
+    internal QDict? OptionTexts { get; init; }
+
     /// <summary>Options of the backing file beside what the image says of it; null for none.</summary>
     internal QDict? BackingOptions { get; init; }
 
@@ -252,6 +255,7 @@ public sealed partial class BlockNode : IBlockParent
 
         QDict options = new() { ["driver"] = Driver.FormatName };
         Driver.DescribeOptions(options);
+        TellAsWritten(options);
         foreach (BlockEdge edge in _children)
         {
             if ((edge.Role & ChildRole.Cow) == 0 || Driver.IsBackingOverridden)
@@ -274,6 +278,17 @@ public sealed partial class BlockNode : IBlockParent
         if (Driver.IsFilter && (edge.Role & ChildRole.Filtered) != 0)
         {
             SetLength(Driver.LengthOver(edge.Node.Length));
+        }
+    }
+
+    private void TellAsWritten(QDict options)
+    {
+        foreach (string name in (string[])[.. options.Where(static option => option.Value is QNum or QBool).Select(static option => option.Key)])
+        {
+            if (OptionTexts is { } texts && texts.TryGetValue(name, out QValue? value) && value is QString)
+            {
+                options[name] = value;
+            }
         }
     }
 

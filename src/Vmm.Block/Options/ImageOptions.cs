@@ -8,7 +8,8 @@ namespace Vmm.Block.Options;
 /// <summary>What opening by name tells the node beside its options.</summary>
 /// <param name="IsProbed">The contents alone said that it is raw: they must not come to look like another format.</param>
 /// <param name="Backing">Options of the backing file that complete or change what the image says of it; null for none.</param>
-internal readonly record struct OpenHints(bool IsProbed, QDict? Backing);
+/// <param name="Texts">The options as they were given, scalars as text or as JSON has them; null when their spelling is of no interest.</param>
+internal readonly record struct OpenHints(bool IsProbed, QDict? Backing, QDict? Texts = null);
 
 /// <summary>Nested options of an image in which things may be left out, as drives and "json:" names have them. Pure but for the kind of a path.</summary>
 internal static class ImageOptions
