@@ -93,20 +93,24 @@ internal static class CommandRegistration
         MediumCommands media = new(t.Blocks, t.Drives);
         ThrottleCommands throttling = new(t.Blocks, t.Drives, t.ThrottleGroups);
         BlockHmpTargets disks = new(t.Blocks, t.Drives, t.DriveTable, queries, nodes, blockdevs, media, throttling, jobs);
+        BackupCommands backups = new(transactions);
+        ChainCommands chains = new(t.Jobs);
+        MirrorCommands mirrors = new(t.Jobs);
+        SnapshotCommands snapshots = new(transactions);
         BlockCatalog.Register(
             table,
-            new BackupCommands(transactions),
+            backups,
             new BitmapCommands(transactions),
             nodes,
             queries,
             blockdevs,
-            new ChainCommands(t.Jobs),
+            chains,
             exports,
             new ImageCommands(t.Jobs),
             jobs,
             media,
-            new MirrorCommands(t.Jobs),
-            new SnapshotCommands(transactions),
+            mirrors,
+            snapshots,
             throttling);
         DevicesCatalog.Register(table, chipset);
         DumpCatalog.Register(table, dumps);
@@ -118,7 +122,7 @@ internal static class CommandRegistration
         return terminal =>
         {
             MonitorCatalog.RegisterHmp(terminal, human);
-            BlockCatalog.RegisterHmp(terminal, new BlockHmpCommands(disks), new ExportHmpCommands(t.Exports, t.Drives, exports), new QemuIoHmpCommands(t.Blocks, t.Drives, static text => StdIo.Out.Write(text), static text => StdIo.Error.Write(text)));
+            BlockCatalog.RegisterHmp(terminal, new BlockHmpCommands(disks), new ExportHmpCommands(t.Exports, t.Drives, exports), new ImageHmpCommands(snapshots, mirrors, backups, chains), new QemuIoHmpCommands(t.Blocks, t.Drives, static text => StdIo.Out.Write(text), static text => StdIo.Error.Write(text)));
             ChardevsCatalog.RegisterHmp(terminal, new ChardevHmpCommands(t.Chardevs, chardevs));
             DevicesCatalog.RegisterHmp(terminal, chipset);
             DumpCatalog.RegisterHmp(terminal, new DumpHmpCommands(dumps));
