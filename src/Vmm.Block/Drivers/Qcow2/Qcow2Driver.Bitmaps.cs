@@ -153,8 +153,8 @@ public sealed partial class Qcow2Driver
     /// <summary>Stores all bitmaps that are to be kept. With the image's lock.</summary>
     private async IoTask StoreBitmapsAsync()
     {
-        // The newest comes first, as in images of QEMU.
-        List<DirtyBitmap> kept = [.. Node.Bitmaps.Where(static b => b.IsPersistent).Reverse()];
+        // Those that the image has keep their places; of new ones the newest comes first, as in images of QEMU.
+        List<DirtyBitmap> kept = [.. Node.Bitmaps.Where(static b => b.IsPersistent).Reverse().OrderBy(b => PlaceOf(b.Name!))];
         if (kept.Count == 0 && _bitmapEntries.Count == 0)
         {
             return;
@@ -172,6 +172,8 @@ public sealed partial class Qcow2Driver
             return stored;
         });
     }
+
+    private int PlaceOf(string name) => _bitmapEntries.FindIndex(e => e.Name == name) is >= 0 and int place ? place : int.MaxValue;
 
     /// <inheritdoc/>
     public override async IoTask ForgetBitmapAsync(string name)
