@@ -123,6 +123,21 @@ public sealed class HttpDriver : BlockDriver
         }
     }
 
+    /// <summary>Bytes of memory that hold what was read.</summary>
+    internal long BufferBytes
+    {
+        get
+        {
+            long bytes = 0;
+            foreach (Segment segment in _segments)
+            {
+                bytes += segment.BufferBytes;
+            }
+
+            return bytes;
+        }
+    }
+
     /// <inheritdoc/>
     public override IoTask CloseAsync()
     {
@@ -245,6 +260,8 @@ public sealed class HttpDriver : BlockDriver
         internal string? Error { get; private set; }
 
         internal Span<byte> Span => _buffer!.Span;
+
+        internal long BufferBytes => _buffer?.Length ?? 0;
 
         public void Dispose() => _buffer?.Dispose();
 
